@@ -1,0 +1,96 @@
+// QTask.js: what JavaScript has besides the introspected QTask
+//
+// SPDX-License-Identifier: LGPL-2.1-or-later
+//
+// JavaScript has one thread. What it can do is await what others run, and drive tasks
+// from the main loop:
+//
+//     await task.wait_async(null);
+//     const sum = task.propagate_int();
+//
+// A JavaScript function that is given as a worker, or is the vfunc_run() of a subclass, is
+// never called: the task fails with QTask.TaskError.FAILED. It is not left to GJS to block
+// the call in the other thread: some versions crash then (1.82), others when a garbage
+// collection is going on meanwhile (1.74).
+
+'use strict';
+
+const {Gio, GLib} = imports.gi;
+
+function _init() {
+    const QTask = this;
+    const taskPrototype = QTask.Task.prototype;
+    const poolPrototype = QTask.TaskPool.prototype;
+    const runInThread = taskPrototype.run_in_thread;
+    const runInThreadSync = taskPrototype.run_in_thread_sync;
+    const push = poolPrototype.push;
+    const refused = new WeakSet();
+
+    Gio._promisify(taskPrototype, 'wait_async', 'wait_finish');
+    Gio._promisify(poolPrototype, 'wait_for_space_async', 'wait_for_space_finish');
+    Gio._promisify(poolPrototype, 'close_async', 'close_finish');
+
+    function isJavaScript(task, worker) {
+        if (typeof worker === 'function')
+            return true;
+
+        // The nearest implementation is the one that runs; that of a class in C is a
+        // function of another kind.
+        for (let p = Object.getPrototypeOf(task); p && p !== taskPrototype; p = Object.getPrototypeOf(p)) {
+            const run = Object.getOwnPropertyDescriptor(p, 'vfunc_run')?.value;
+            if (run)
+                return Object.prototype.toString.call(run) === '[object Function]';
+        }
+
+        return false;
+    }
+
+    // Whether the worker of a task would be called, and must not be.
+    function isRefused(task, worker) {
+        if (!(task instanceof QTask.Task) || !isJavaScript(task, worker))
+            return false;
+
+        // A second start, and one that is withdrawn: the library has the answers.
+        if (refused.has(task) || task.poll() !== QTask.TaskState.NEW ||
+            task.is_cancelled() && !task.get_run_cancelled())
+            return false;
+
+        refused.add(task);
+        return true;
+    }
+
+    function newError() {
+        return new GLib.Error(QTask.TaskError, QTask.TaskError.FAILED,
+            'A JavaScript function cannot be the worker of a task, since JavaScript has one thread');
+    }
+
+    taskPrototype.run_in_thread = function (worker = null) {
+        if (isRefused(this, worker))
+            this.return_error(newError());
+        else
+            runInThread.call(this, worker);
+    };
+
+    taskPrototype.run_in_thread_sync = function (worker = null) {
+        if (isRefused(this, worker)) {
+            // The outcome can be read at once, and no callback is called.
+            this.set_func(null);
+            this.set_error(newError());
+            this.complete();
+        } else {
+            runInThreadSync.call(this, worker);
+        }
+    };
+
+    poolPrototype.push = function (task, worker = null) {
+        if (this.is_closed() || !isRefused(task, worker))
+            return push.call(this, task, worker);
+
+        task.return_error(newError());
+        return true;
+    };
+
+    poolPrototype.set_thread_initializer = function () {
+        throw new Error('JavaScript has one thread: it cannot initialize others');
+    };
+}

@@ -1,0 +1,514 @@
+# QTask.py: what Python has besides the introspected QTask
+#
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+"""Background tasks whose workers are Python functions.
+
+    total = await QTask.run(crunch, data, progress=bar.set_fraction)
+
+Under asyncio this needs a loop that iterates the GLib main context
+(``gi.events``, gbulb), or a GLib main loop that runs in another thread;
+``QTask.run_until_complete()`` awaits with no asyncio at all.
+
+Threads: a worker runs in a thread of a pool, everything else in the thread
+that owns the task's context. What a worker was given belongs to the task's
+worker data alone: the library drops that in the owner's thread after the worker
+has ended. What a worker gave (value, exception) belongs to an _Outcome, which
+the interpreter's lock protects.
+
+PyGObject attaches a thread to the interpreter for one call at a time, so what is
+kept in a threading.local() does not last from one worker to the next.
+"""
+
+import contextvars
+import functools
+import inspect
+import sys
+import threading
+
+from gi.module import get_introspection_module
+from gi.overrides import override
+from gi.repository import Gio, GLib
+
+QTask = get_introspection_module('QTask')
+
+__all__ = []
+
+_ERROR_DOMAIN = 'q-task-error-quark'
+_CANCELLED = ('g-io-error-quark', int(Gio.IOErrorEnum.CANCELLED))
+
+_GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+_thread = threading.local()
+
+
+def _describe(exception):
+    """One line about an exception, whatever its __str__ does, as UTF-8 that a
+    GError can hold."""
+    name = type(exception).__name__
+    try:
+        text = str(exception)
+    except Exception:
+        text = ''
+    text = f'{name}: {text}' if text else name
+    text = text.encode('utf-8', 'backslashreplace').decode('utf-8')
+    return text.replace('\0', '\\x00')
+
+
+def _identify(error):
+    return (error.domain, error.code, error.message)
+
+
+def _release_frames(exception, seen):
+    """Clear the frames of an exception's traceback, and of those it came from.
+
+    What a worker has in its variables goes at its end in its thread, whether it
+    returns or raises. An exception would carry it elsewhere, in a circle through
+    the task perhaps, to be released wherever a garbage collection happens.
+    """
+    if exception is None or id(exception) in seen:
+        return
+    seen.add(id(exception))
+    tb = exception.__traceback__
+    while tb is not None:
+        # A generator's frame may be merely suspended, and to clear it closes it.
+        if not tb.tb_frame.f_code.co_flags & _GENERATOR_FLAGS:
+            try:
+                tb.tb_frame.clear()
+            except RuntimeError:
+                # Still running: this one's callers.
+                pass
+        tb = tb.tb_next
+    _release_frames(exception.__cause__, seen)
+    _release_frames(exception.__context__, seen)
+    # An exception group has more.
+    for inner in getattr(exception, 'exceptions', ()):
+        if isinstance(inner, BaseException):
+            _release_frames(inner, seen)
+
+
+class _Outcome:
+    """What a Python worker gave."""
+
+    __slots__ = ('value', 'exception', 'traceback', 'identity', 'report')
+
+    def __init__(self, report=False):
+        self.value = None
+        self.exception = None
+        self.traceback = None
+        # What self.exception is for C: domain, code and message.
+        self.identity = None
+        # Whether somebody has yet to hear of self.exception.
+        self.report = report
+
+    def fail(self, exception):
+        """Keep an exception; returns it as a GLib.Error for the library."""
+        if isinstance(exception, GLib.Error):
+            error = GLib.Error(exception.message, exception.domain, exception.code)
+        else:
+            error = GLib.Error(_describe(exception), _ERROR_DOMAIN, int(QTask.TaskError.FAILED))
+        _release_frames(exception, set())
+        tb = exception.__traceback__
+        while tb is not None and tb.tb_frame.f_code.co_filename == __file__:
+            tb = tb.tb_next
+        self.identity = _identify(error)
+        self.traceback = tb
+        self.exception = exception.with_traceback(tb)
+        return error
+
+    def __del__(self):
+        # Python prints what a finalizer raises, with its traceback. Nobody is
+        # told of a stop that somebody asked for.
+        if self.report and self.exception is not None and self.identity[:2] != _CANCELLED:
+            exception = self.exception.with_traceback(self.traceback)
+            try:
+                raise exception
+            finally:
+                # The exception refers to this frame now.
+                del self, exception
+
+
+def _call(keep, outcome, func, task, *data):
+    """Call a worker, in its thread. An exception is raised as a GLib.Error.
+
+    The exception's traceback has a way back to this frame: nothing stays in it.
+    """
+    outer = current_task()
+    if outer is task:
+        # do_run() called the do_run() of its parent class.
+        return func(task, *data)
+
+    _thread.task = task
+    try:
+        if keep:
+            outcome.value = func()
+            return True
+        return func(task, *data)
+    except BaseException as exception:
+        error = outcome.fail(exception)
+    finally:
+        # A worker that waits may be running another one: outer is that one's.
+        _thread.task = outer
+        del outcome, func, task, data, outer
+    try:
+        raise error
+    finally:
+        del error
+
+
+class _Waiter:
+    """What a coroutine yields to run_until_complete() while it awaits a task."""
+
+    __slots__ = ('error', 'ready', 'resume')
+
+    def __init__(self, task, cancellable):
+        self.error = None
+        self.ready = False
+        self.resume = None
+        task.wait_async(cancellable, self._on_ready)
+
+    def _on_ready(self, task, result):
+        try:
+            task.wait_finish(result)
+        except GLib.Error as error:
+            self.error = error
+        self.ready = True
+        if self.resume is not None:
+            self.resume()
+
+
+class _Driver:
+    """Takes a coroutine through its waits, in callbacks of a main loop."""
+
+    __slots__ = ('coroutine', 'loop', 'waiter', 'done', 'value', 'exception', 'asyncio_loop')
+
+    def __init__(self, coroutine):
+        self.coroutine = coroutine
+        self.loop = GLib.MainLoop(GLib.MainContext.ref_thread_default())
+        self.waiter = None
+        self.done = False
+        self.value = None
+        self.exception = None
+
+    def step(self, exception=None):
+        outer = getattr(_thread, 'driver', None)
+        _thread.driver = self
+        # gi.events has one running in each main loop, which is not to be awaited with.
+        self.asyncio_loop = _get_running_loop()
+        self.waiter = None
+        try:
+            while True:
+                if exception is None:
+                    waiter = self.coroutine.send(None)
+                else:
+                    waiter = self.coroutine.throw(exception)
+                if isinstance(waiter, _Waiter):
+                    self.waiter = waiter
+                    waiter.resume = self.step
+                    return
+                exception = RuntimeError('only QTask.Task can be awaited here, asyncio needs its own '
+                                         f'loop (got {waiter!r})')
+        except StopIteration as stop:
+            self.value = stop.value
+        except BaseException as e:
+            self.exception = e
+        finally:
+            _thread.driver = outer
+            del exception
+        self.done = True
+        self.loop.quit()
+
+    def run(self):
+        self.step()
+        while not self.done:
+            try:
+                self.loop.run()
+            except BaseException as interrupt:
+                if self.done:
+                    raise
+                self.waiter.resume = None
+                self.step(interrupt)
+        if self.exception is not None:
+            try:
+                raise self.exception
+            finally:
+                # It refers to this frame now.
+                del self
+        return self.value
+
+
+def _get_running_loop():
+    # Whoever runs a loop has imported asyncio; nobody else needs it.
+    asyncio = sys.modules.get('asyncio')
+    return None if asyncio is None else asyncio._get_running_loop()
+
+
+def _get_asyncio_loop():
+    """The asyncio loop that the calling coroutine belongs to, or None."""
+    loop = _get_running_loop()
+    driver = getattr(_thread, 'driver', None)
+    return None if driver is not None and loop is driver.asyncio_loop else loop
+
+
+def _check_iterated():
+    """Refuse to wait for a context that nobody can be iterating.
+
+    Called in a callback of an asyncio loop. A loop that iterates the context
+    owns it now; else another thread may. If this thread can have it, and is the
+    one that would have to iterate it, nobody will.
+    """
+    context = GLib.MainContext.ref_thread_default()
+    if context.is_owner() or threading.current_thread() is not threading.main_thread():
+        return
+    if context.acquire():
+        context.release()
+        raise RuntimeError('This asyncio loop does not iterate the GLib main context that the task '
+                           'reports to: use the loop of gi.events or of gbulb, or '
+                           'QTask.run_until_complete(), or run a GLib.MainLoop in another thread')
+
+
+def _wait_in_asyncio(task, cancellable, loop):
+    _check_iterated()
+    future = loop.create_future()
+    thread = threading.get_ident()
+
+    def settle(error):
+        if future.done():
+            return
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+    def on_ready(task, result):
+        error = None
+        try:
+            task.wait_finish(result)
+        except GLib.Error as e:
+            error = e
+        if threading.get_ident() == thread:
+            settle(error)
+        else:
+            try:
+                loop.call_soon_threadsafe(settle, error)
+            except RuntimeError:
+                # The loop was closed: nobody awaits any more.
+                pass
+
+    task.wait_async(cancellable, on_ready)
+    yield from future
+
+
+def _wait_in_glib(task, cancellable):
+    waiter = _Waiter(task, cancellable)
+    while not waiter.ready:
+        yield waiter
+    if waiter.error is not None:
+        raise waiter.error
+
+
+class Task(QTask.Task):
+    """A task that can be awaited, and that keeps the exception of its worker."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        do_run = cls.__dict__.get('do_run')
+        if callable(do_run):
+            @functools.wraps(do_run)
+            def run(self):
+                try:
+                    return _call(False, self._get_outcome(), do_run, self)
+                finally:
+                    del self
+            cls.do_run = run
+
+    def _get_outcome(self):
+        # Made once: a second start is refused, and the first one goes on.
+        outcome = self.__dict__.get('_outcome')
+        if outcome is None:
+            outcome = self._outcome = _Outcome()
+        return outcome
+
+    def _wrap_worker(self, worker):
+        if worker is None:
+            return None
+        if not callable(worker):
+            raise TypeError(f'the worker must be callable, not {type(worker).__qualname__}')
+        return functools.partial(_call, False, self._get_outcome(), worker)
+
+    def run_in_thread(self, worker=None, *data):
+        """Call worker(task, *data) in a thread of the default pool.
+
+        It succeeds by returning True. An exception becomes the task's error, with
+        the exception's name and text, and is kept for exception(). A subclass with
+        a do_run() needs no worker.
+        """
+        super().run_in_thread(self._wrap_worker(worker), *data)
+
+    def run_in_thread_sync(self, worker=None, *data):
+        """Call worker(task, *data) in a thread of the default pool, and wait."""
+        super().run_in_thread_sync(self._wrap_worker(worker), *data)
+
+    def exception(self):
+        """The exception that the task's Python worker raised, or None."""
+        outcome = self.__dict__.get('_outcome')
+        if outcome is None:
+            return None
+        outcome.report = False
+        return outcome.exception
+
+    def result(self):
+        """What awaiting the task gives, once it has an outcome: the value that the
+        function given to QTask.run() returned (None for other tasks, whose result
+        is read with propagate_value() and the like), or the exception or
+        GLib.Error that the task failed with, raised."""
+        error = self.get_error()
+        outcome = self.__dict__.get('_outcome')
+        if error is None:
+            if self.poll() not in (QTask.TaskState.FINISHED, QTask.TaskState.STOPPED):
+                raise RuntimeError('the task has no outcome yet')
+            return None if outcome is None else outcome.value
+
+        exception = self.exception()
+        try:
+            if exception is None:
+                raise error
+            if _identify(error) == outcome.identity:
+                raise exception.with_traceback(outcome.traceback)
+            # Stopped, or too late; what the worker then met with may say more.
+            raise error from exception
+        finally:
+            # The exception refers to this frame now.
+            del self, error, exception, outcome
+
+    def __await__(self):
+        """Wait for the outcome; gives or raises what result() does.
+
+        An interrupted wait (the awaiting asyncio task is cancelled: it gets its
+        asyncio.CancelledError; or Control-C) asks the task to stop. A task that is
+        stopped by anything else raises GLib.Error with Gio.IOErrorEnum.CANCELLED.
+        """
+        if not self.get_completed():
+            cancellable = Gio.Cancellable()
+            loop = _get_asyncio_loop()
+            try:
+                if loop is None:
+                    yield from _wait_in_glib(self, cancellable)
+                else:
+                    yield from _wait_in_asyncio(self, cancellable, loop)
+            except BaseException:
+                cancellable.cancel()
+                self.cancel()
+                raise
+        try:
+            return self.result()
+        finally:
+            del self
+
+
+Task = override(Task)
+__all__.append('Task')
+
+
+class TaskPool(QTask.TaskPool):
+    def push(self, task, worker=None, *data):
+        """Call worker(task, *data) in a thread of the pool, as
+        Task.run_in_thread() does. Raises GLib.Error when the queue is full or the
+        pool closed."""
+        if not isinstance(task, Task):
+            raise TypeError(f'the task must be a QTask.Task, not {type(task).__qualname__}')
+        return super().push(task, task._wrap_worker(worker), *data)
+
+
+TaskPool = override(TaskPool)
+__all__.append('TaskPool')
+
+
+def current_task():
+    """The task whose Python worker runs in the calling thread, or None."""
+    return getattr(_thread, 'task', None)
+
+
+__all__.append('current_task')
+
+
+def run(func, *args, pool=None, name=None, priority=None, cancellable=None, timeout=None,
+        progress=None):
+    """Call func(*args) in a thread; returns a task, to be awaited for the value.
+
+    What func raises is raised where the task is awaited, traceback and all (but for
+    the variables of func, which go when it ends); if nobody ever awaits, Python
+    reports it when the task goes. The context variables of the caller are seen by
+    func. It finds its task, to look whether it is asked to stop or to tell how far
+    it is, with QTask.current_task().
+
+    pool: a QTask.TaskPool; without one, the default pool. If it takes no more
+        tasks (QUEUE_FULL, CLOSED), the task fails so.
+    name: names the task, and its thread meanwhile; without one, func's name
+    priority: one of GLib.PRIORITY_…
+    cancellable: a Gio.Cancellable that stops the task
+    timeout: seconds after which the task fails with Gio.IOErrorEnum.TIMED_OUT
+    progress: called with the fraction that is done, between 0 and 1, in the loop
+        of the thread that called run()
+    """
+    if not callable(func):
+        raise TypeError(f'func must be callable, not {type(func).__qualname__}')
+    if inspect.iscoroutinefunction(func):
+        raise TypeError('func must be a plain function: a coroutine function runs in the loop')
+    if pool is not None and not isinstance(pool, TaskPool):
+        raise TypeError(f'pool must be a QTask.TaskPool, not {type(pool).__qualname__}')
+    if progress is not None and not callable(progress):
+        raise TypeError(f'progress must be callable, not {type(progress).__qualname__}')
+    if timeout is not None and not timeout > 0:
+        raise ValueError('timeout must be more than 0 seconds')
+
+    task = Task(cancellable=cancellable)
+    task.set_name(getattr(func, '__name__', None) if name is None else name)
+    if priority is not None:
+        task.set_priority(priority)
+    if timeout is not None:
+        task.set_timeout(max(1, int(timeout * 1000000)))
+    if progress is not None:
+        # Disconnected at the end, so that it goes where it came from.
+        handler = task.connect('notify::progress', lambda task, _: progress(task.get_progress()))
+        task.set_func(lambda task: task.disconnect(handler))
+
+    outcome = task._outcome = _Outcome(report=True)
+    job = functools.partial(_call, True, outcome,
+                            functools.partial(contextvars.copy_context().run, func, *args))
+    if pool is None:
+        super(Task, task).run_in_thread(job)
+    else:
+        try:
+            super(TaskPool, pool).push(task, job)
+        except GLib.Error as error:
+            task.set_error(outcome.fail(error))
+            task.complete()
+    return task
+
+
+__all__.append('run')
+
+
+def run_until_complete(awaitable):
+    """Run a coroutine that awaits tasks, iterating the GLib main context of this
+    thread; returns what it returns. It knows nothing of asyncio: only tasks can be
+    awaited in it. Several tasks that are started before the first of them is
+    awaited run at the same time."""
+    if _get_asyncio_loop() is not None:
+        raise RuntimeError('An asyncio loop is running in this thread: await there')
+
+    if hasattr(awaitable, 'send'):
+        coroutine = awaitable
+    elif hasattr(awaitable, '__await__'):
+        coroutine = awaitable.__await__()
+    else:
+        raise TypeError(f'an awaitable is needed, not {type(awaitable).__qualname__}')
+
+    try:
+        return _Driver(coroutine).run()
+    finally:
+        coroutine.close()
+
+
+__all__.append('run_until_complete')

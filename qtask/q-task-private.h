@@ -1,0 +1,297 @@
+/* q-task-private.h: what the parts of QTask, and whatever runs tasks, share
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#pragma once
+
+#include "q-task.h"
+#include "q-task-dispatch-private.h"
+
+G_BEGIN_DECLS
+
+typedef struct _QTaskRunner   QTaskRunner;
+typedef struct _QTaskExtra    QTaskExtra;
+typedef struct _QTaskProgress QTaskProgress;
+typedef struct _QTaskWaiter   QTaskWaiter;
+typedef struct _QTaskFrame    QTaskFrame;
+
+/* The word of a task: the state in the low bits, and flags. Changed by q_task_change()
+ * alone, read atomically. Those marked L change with the lock held only. */
+enum {
+  Q_TASK_WORD_STATE             = 7 << 0,  /* QTaskState, never STOPPING; L */
+  Q_TASK_WORD_FIXED             = 1 << 3,  /* the outcome does not change any more; L */
+  Q_TASK_WORD_SENT              = 1 << 4,  /* the completion is on its way; L */
+  Q_TASK_WORD_SENT_EARLY        = 1 << 16, /* ... before the worker ended; L */
+  Q_TASK_WORD_COMPLETING        = 1 << 5,  /* the callback runs or has run; by the owner */
+  Q_TASK_WORD_COMPLETED         = 1 << 6,  /* ... has run; by the owner */
+  Q_TASK_WORD_STOP              = 1 << 7,  /* asked to stop; L */
+  Q_TASK_WORD_CANCELLED         = 1 << 8,  /* ... by a cancel: reads as cancelled; L */
+  Q_TASK_WORD_TIMED_OUT         = 1 << 9,  /* ... by its timeout; L */
+  Q_TASK_WORD_RETURNED          = 1 << 10, /* completed or returned by the user */
+  Q_TASK_WORD_RESULT            = 1 << 11, /* a result is set; L */
+  Q_TASK_WORD_VALUE             = 1 << 12, /* ... and is a GValue; L */
+  Q_TASK_WORD_HAD_ERROR         = 1 << 13, /* the error was propagated */
+  Q_TASK_WORD_SYNCHRONOUS       = 1 << 14, /* run_in_thread_sync() waits for it */
+  Q_TASK_WORD_EARLY             = 1 << 15, /* fixed by the library, before the worker ended; L */
+  Q_TASK_WORD_CHECK_CANCELLABLE = 1 << 17,
+  Q_TASK_WORD_RETURN_ON_CANCEL  = 1 << 18, /* L once started */
+  Q_TASK_WORD_RUN_CANCELLED     = 1 << 19,
+  Q_TASK_WORD_ASYNC             = 1 << 20, /* the callback is a GAsyncReadyCallback */
+  Q_TASK_WORD_OWN_PRIORITY      = 1 << 21, /* the completion priority was set */
+  Q_TASK_WORD_ABANDONED         = 1 << 22, /* nobody holds it any more */
+  Q_TASK_WORD_WAITED            = 1 << 24, /* somebody blocks on the condition; L */
+  Q_TASK_WORD_OWNER_WAITS       = 1 << 25, /* ... and it is the owner; L */
+  Q_TASK_WORD_TAKEN             = 1 << 26, /* the result was propagated */
+  Q_TASK_WORD_HANDED            = 1 << 27, /* the completion and the reference of the
+                                            * worker are left to who waits; L */
+};
+
+/* Protected by the lock of the task unless told otherwise. What a worker writes comes first,
+ * close together, since that goes from one processor to another. */
+typedef struct
+{
+  QTaskNode       node;         /* of the pool's queue, then of the dispatch; before the start
+                                 * its key is when the task was made */
+  guint           word;         /* atomic */
+  guint           is_queued;    /* by the runner; with the lock of that */
+  GMutex          lock;
+  GError         *error;        /* also read atomically without */
+  gpointer        result;       /* or a number */
+  GDestroyNotify  result_destroy;
+  QTaskExtra     *extra;        /* atomic, made on first use */
+  QTaskDispatch  *dispatch;     /* set before the start */
+  QTaskRunner    *runner;       /* set at the start */
+  QTaskWorker     worker;       /* set at the start, used by the worker */
+  gpointer        worker_data;
+  GDestroyNotify  worker_data_destroy;
+  GCallback       callback;     /* set before the start, used by the owner */
+  gpointer        opaque;
+  GDestroyNotify  opaque_destroy;
+  GObject        *source_object;
+  guint           thread_id;    /* that made it */
+  int             priority;     /* atomic */
+} QTaskPrivate;
+
+/* What most tasks never use. */
+struct _QTaskExtra
+{
+  const char     *name;
+  gboolean        name_is_static;
+  gpointer        source_tag;
+  gpointer        task_data;
+  GDestroyNotify  task_data_destroy;
+  int             completion_priority;
+  GCancellable   *cancellable;    /* the given one; set before the start */
+  GCancellable   *stop;           /* the own cancellable; with the lock */
+  gulong          stop_handler;
+  gulong          follow_handler; /* on the given cancellable, weak */
+  gulong          cancel_handler; /* on the given cancellable while it is started, strong */
+  QTaskDelivery   early;          /* the completion, when the worker is not at its end */
+  QTask          *early_task;     /* owned while that is on its way */
+  QTaskProgress  *progress;       /* atomic, made on first use */
+  gint64          timeout;        /* microseconds, or 0 */
+  gint64          deadline;       /* monotonic, once started; with the lock */
+  QTaskDelivery   timer;
+  QTask          *timer_task;     /* owned while it is set */
+  gboolean        timer_is_set;   /* with the lock */
+  GCond           cond;           /* the outcome is fixed, and the like */
+  guint           n_waiting;      /* with the lock */
+  guint           wakes;          /* how often it was signalled; with the lock */
+  QTaskWaiter    *waiters;        /* with the lock */
+  QTask          *waits_for;      /* with the lock of the wait graph */
+  gint64          queued_at;      /* monotonic, when the pool takes times */
+};
+
+/* Whatever runs tasks. Each function may be called from any thread with no lock held. */
+typedef struct
+{
+  /* Takes the task out of the queue; TRUE hands its reference to the caller. */
+  gboolean (*withdraw)      (QTaskRunner *runner,
+                             QTask       *task);
+  /* Makes the task the next to run, if it is queued. */
+  void     (*move_to_front) (QTaskRunner *runner,
+                             QTask       *task);
+  /* Runs the task in the calling thread, if it is queued. */
+  gboolean (*help)          (QTaskRunner *runner,
+                             QTask       *task);
+  /* The calling worker is about to block, or goes on. */
+  void     (*park)          (QTaskRunner *runner);
+  void     (*unpark)        (QTaskRunner *runner);
+  /* Gets threads for what is queued while workers are parked; FALSE if there is none to be
+   * had. */
+  gboolean (*compensate)    (QTaskRunner *runner);
+  /* A new reference to the task that all of the queue waits for, or NULL where another thread
+   * can always be had; called with the lock of the wait graph held. */
+  QTask   *(*ref_blocker)   (QTaskRunner *runner);
+  void     (*ref)           (QTaskRunner *runner);
+  void     (*unref)         (QTaskRunner *runner);
+} QTaskRunnerFuncs;
+
+struct _QTaskRunner
+{
+  const QTaskRunnerFuncs *funcs;
+};
+
+/* A worker on the stack of the calling thread. */
+struct _QTaskFrame
+{
+  QTask       *task;
+  QTaskRunner *runner;
+  QTaskFrame  *outer;
+  guint        depth;
+};
+
+/* How many workers of one thread may be inside one another. */
+#define Q_TASK_MAX_DEPTH 16
+
+typedef enum {
+  Q_TASK_STOP_CANCEL,
+  Q_TASK_STOP_TIMEOUT,
+  Q_TASK_STOP_LOST
+} QTaskStopReason;
+
+typedef enum {
+  Q_TASK_PROP_0,
+  Q_TASK_PROP_SOURCE_OBJECT,
+  Q_TASK_PROP_CANCELLABLE,
+  Q_TASK_PROP_NAME,
+  Q_TASK_PROP_PRIORITY,
+  Q_TASK_PROP_COMPLETION_PRIORITY,
+  Q_TASK_PROP_CHECK_CANCELLABLE,
+  Q_TASK_PROP_RETURN_ON_CANCEL,
+  Q_TASK_PROP_RUN_CANCELLED,
+  Q_TASK_PROP_TIMEOUT,
+  Q_TASK_PROP_PROGRESS,
+  Q_TASK_PROP_PROGRESS_TEXT,
+  Q_TASK_PROP_COMPLETED,
+  Q_TASK_N_PROPS
+} QTaskProp;
+
+extern GParamSpec *q_task_props[Q_TASK_N_PROPS];
+
+extern int q_task_private_offset;
+
+static inline QTaskPrivate *
+q_task_get_private (QTask *task)
+{
+  return G_STRUCT_MEMBER_P (task, q_task_private_offset);
+}
+
+static inline QTask *
+q_task_from_private (QTaskPrivate *priv)
+{
+  return G_STRUCT_MEMBER_P (priv, -q_task_private_offset);
+}
+
+/* The node is the first member. */
+static inline QTask *
+q_task_from_node (QTaskNode *node)
+{
+  return q_task_from_private ((QTaskPrivate *) node);
+}
+
+static inline guint
+q_task_get_word (QTaskPrivate *priv)
+{
+  return (guint) g_atomic_int_get ((int *) &priv->word);
+}
+
+static inline QTaskState
+q_task_word_get_state (guint word)
+{
+  return (QTaskState) (word & Q_TASK_WORD_STATE);
+}
+
+/* q-task.c */
+guint       q_task_change               (QTaskPrivate   *priv,
+                                         guint           clear,
+                                         guint           set);
+QTaskExtra *q_task_ensure_extra         (QTaskPrivate   *priv);
+int         q_task_get_delivery_priority (QTaskPrivate  *priv);
+void        q_task_release_data         (QTaskPrivate   *priv,
+                                         gpointer        data,
+                                         GDestroyNotify  destroy);
+void        q_task_release              (QTask          *task);
+gboolean    q_task_is_forked            (GError        **error);
+char       *q_task_describe             (QTask          *task);
+void        q_task_notify               (QTask          *task,
+                                         QTaskProp       prop);
+
+/* q-task-outcome.c */
+gboolean    q_task_fix_locked           (QTask          *task,
+                                         GError         *error,
+                                         guint           flags);
+gboolean    q_task_reads_as_cancelled   (QTaskPrivate   *priv);
+GError     *q_task_new_stop_error       (QTaskStopReason reason);
+
+/* The cancellable that the caller gave, or NULL. */
+static inline GCancellable *
+q_task_get_given (QTaskPrivate *priv)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+
+  return extra != NULL ? extra->cancellable : NULL;
+}
+
+/* q-task-complete.c */
+void        q_task_delivered            (QTaskNode      *node,
+                                         gboolean        lost);
+void        q_task_complete_now         (QTask          *task,
+                                         gboolean        lost,
+                                         gboolean        worker_ended);
+void        q_task_send_completion      (QTask          *task);
+void        q_task_send_early           (QTask          *task,
+                                         QTaskStopReason reason);
+void        q_task_end_run              (QTask          *task,
+                                         GError         *error,
+                                         QTaskState      state);
+gboolean    q_task_take_completion      (QTask          *task);
+void        q_task_complete_synchronous (QTask          *task,
+                                         gboolean        worker_ended);
+
+/* q-task-worker.c */
+gboolean    q_task_start                (QTask          *task,
+                                         QTaskRunner    *runner,
+                                         QTaskWorker     worker,
+                                         gpointer        worker_data,
+                                         GDestroyNotify  worker_data_destroy,
+                                         GError        **error);
+gboolean    q_task_unstart              (QTask          *task);
+QTaskFrame *q_task_get_current_frame    (void);
+QTaskState  q_task_run_worker           (QTask          *task,
+                                         QTaskRunner    *runner,
+                                         gboolean       *failed,
+                                         GError        **error);
+
+/* q-task-cancel.c */
+void        q_task_request_stop         (QTask          *task,
+                                         QTaskStopReason reason);
+void        q_task_watch_stop           (QTask          *task);
+void        q_task_unwatch_stop         (QTask          *task);
+void        q_task_clear_timeout        (QTask          *task);
+void        q_task_free_cancel          (QTaskPrivate   *priv);
+
+/* q-task-progress.c */
+void        q_task_flush_progress       (QTask          *task,
+                                         gboolean        lost);
+gint64      q_task_serve_progress       (QTask          *task);
+void        q_task_free_progress        (QTaskPrivate   *priv);
+
+/* q-task-wait.c */
+typedef enum {
+  Q_TASK_WAIT_OUTCOME,     /* for the outcome, and the callback if called by the owner */
+  Q_TASK_WAIT_SYNCHRONOUS  /* for the completion, which is left to the caller */
+} QTaskWaitMode;
+
+void          q_task_wake_waiters_locked  (QTaskPrivate   *priv);
+QTaskWaiter  *q_task_steal_waiters_locked (QTaskPrivate   *priv,
+                                           gboolean        completed);
+void          q_task_return_waiters       (QTaskWaiter    *waiters);
+gboolean      q_task_block                (QTask          *task,
+                                           QTaskWaitMode   mode,
+                                           gint64          end_time,
+                                           GCancellable   *cancellable,
+                                           GError        **error);
+
+G_END_DECLS

@@ -1,0 +1,121 @@
+/* q-task-run.c: the verbs that join tasks and pools
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#include "config.h"
+
+#include "q-task-run.h"
+
+#include "q-task-pool-private.h"
+
+/* Whether @error is that of a second start, which is a mistake and leaves the first be. */
+static gboolean
+warn_if_second (GError *error)
+{
+  if (!g_error_matches (error, G_IO_ERROR, G_IO_ERROR_PENDING))
+    return FALSE;
+
+  g_critical ("%s", error->message);
+  g_error_free (error);
+
+  return TRUE;
+}
+
+/**
+ * q_task_run_in_thread:
+ * @task: a task that has not been started
+ * @worker: (nullable) (scope notified) (closure opaque) (destroy destroy): the work, or %NULL
+ *   for the one that the class of @task has
+ * @opaque: (nullable): data for @worker
+ * @destroy: (nullable): frees @opaque; called by the owner when @worker has ended
+ *
+ * Runs the task in a thread of the default pool; see [func@QTask.TaskPool.get_default]. What
+ * keeps it from starting becomes its error.
+ *
+ * Running a task a second time is a critical warning, and the first run goes on.
+ *
+ * May be called from any thread.
+ *
+ * Since: 1.0
+ */
+void
+q_task_run_in_thread (QTask *task,
+                      QTaskWorker worker,
+                      gpointer opaque,
+                      GDestroyNotify destroy)
+{
+  GError *error = NULL;
+
+  g_return_if_fail (Q_IS_TASK (task));
+  g_return_if_fail (worker != NULL || Q_TASK_GET_CLASS (task)->run != NULL);
+
+  if (q_task_pool_push_closure (q_task_pool_get_default (), task, worker, opaque, destroy,
+                                &error))
+    return;
+
+  /* In a forked child every task without an outcome reads so. */
+  if (q_task_is_forked (NULL))
+    g_error_free (error);
+  else if (!warn_if_second (error))
+    q_task_return_error (task, error);
+}
+
+/**
+ * q_task_run_in_thread_sync:
+ * @task: a task that has not been started
+ * @worker: (nullable) (scope notified) (closure opaque) (destroy destroy): the work, or %NULL
+ *   for the one that the class of @task has
+ * @opaque: (nullable): data for @worker
+ * @destroy: (nullable): frees @opaque; called by the owner when @worker has ended
+ *
+ * Runs the task in a thread of the default pool, and blocks until it has its outcome, which
+ * is then read as in a callback. The callback itself is not called;
+ * [property@QTask.Task:completed] is notified of in the calling thread.
+ *
+ * With [property@QTask.Task:return-on-cancel] this makes a function that cannot be cancelled
+ * into one that can.
+ *
+ * May be called from any thread.
+ *
+ * Since: 1.0
+ */
+void
+q_task_run_in_thread_sync (QTask *task,
+                           QTaskWorker worker,
+                           gpointer opaque,
+                           GDestroyNotify destroy)
+{
+  QTaskPrivate *priv;
+  GError *error = NULL;
+
+  g_return_if_fail (Q_IS_TASK (task));
+  g_return_if_fail (worker != NULL || Q_TASK_GET_CLASS (task)->run != NULL);
+
+  priv = q_task_get_private (task);
+
+  if (q_task_poll (task) == Q_TASK_STATE_NEW)
+    q_task_change (priv, 0, Q_TASK_WORD_SYNCHRONOUS);
+
+  if (q_task_pool_push_closure (q_task_pool_get_default (), task, worker, opaque, destroy,
+                                &error))
+    {
+      q_task_block (task, Q_TASK_WAIT_SYNCHRONOUS, -1, NULL, NULL);
+      return;
+    }
+
+  if (q_task_is_forked (NULL))
+    {
+      g_error_free (error);
+      return;
+    }
+
+  if (warn_if_second (error))
+    return;
+
+  g_mutex_lock (&priv->lock);
+  q_task_fix_locked (task, error, Q_TASK_WORD_RETURNED | Q_TASK_WORD_SENT);
+  g_mutex_unlock (&priv->lock);
+
+  q_task_complete_synchronous (task, TRUE);
+}

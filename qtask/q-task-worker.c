@@ -1,0 +1,188 @@
+/* q-task-worker.c: starting a QTask, and running its worker
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * A runner, such as a pool, starts a task, queues it with a reference, and then either
+ * executes it in one of its threads or withdraws it: whoever takes it out of the queue has
+ * that reference.
+ */
+
+#include "config.h"
+
+#include <pthread.h>
+
+#include <glib/gi18n-lib.h>
+
+#include "q-task-private.h"
+
+/* What Linux gives a thread's name, with its end. */
+#define THREAD_NAME_SIZE 16
+
+static _Thread_local QTaskFrame *current_frame;
+
+/* The innermost worker that the calling thread runs, or NULL. */
+QTaskFrame *
+q_task_get_current_frame (void)
+{
+  return current_frame;
+}
+
+/* Readies @task to be queued by @runner, of which it takes a reference, with @worker or, if
+ * NULL, its own run(). On failure everything is as it was. */
+gboolean
+q_task_start (QTask *task,
+              QTaskRunner *runner,
+              QTaskWorker worker,
+              gpointer worker_data,
+              GDestroyNotify worker_data_destroy,
+              GError **error)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  gboolean started = FALSE;
+  guint word;
+
+  g_mutex_lock (&priv->lock);
+
+  word = q_task_get_word (priv);
+
+  if (q_task_word_get_state (word) == Q_TASK_STATE_NEW &&
+      (word & (Q_TASK_WORD_FIXED | Q_TASK_WORD_RETURNED)) == 0)
+    {
+      started = TRUE;
+      priv->runner = runner;
+      priv->worker = worker;
+      priv->worker_data = worker_data;
+      priv->worker_data_destroy = worker_data_destroy;
+      q_task_change (priv, Q_TASK_WORD_STATE, Q_TASK_STATE_QUEUED);
+    }
+
+  g_mutex_unlock (&priv->lock);
+
+  if (!started)
+    {
+      g_autofree char *description = q_task_describe (task);
+
+      g_set_error (error, G_IO_ERROR, G_IO_ERROR_PENDING,
+                   _("The task %s was started or completed before; make a new one for each run"),
+                      description);
+      return FALSE;
+    }
+
+  return TRUE;
+}
+
+/* Undoes a start, for a task that is in no queue. Returns FALSE if it got its outcome
+ * meanwhile. */
+gboolean
+q_task_unstart (QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  gboolean undone;
+
+  q_task_unwatch_stop (task);
+  q_task_clear_timeout (task);
+
+  g_mutex_lock (&priv->lock);
+
+  undone = (q_task_get_word (priv) & Q_TASK_WORD_FIXED) == 0;
+  if (undone)
+    {
+      priv->runner = NULL;
+      priv->worker = NULL;
+      priv->worker_data = NULL;
+      priv->worker_data_destroy = NULL;
+      q_task_change (priv, Q_TASK_WORD_STATE, Q_TASK_STATE_NEW);
+    }
+
+  g_mutex_unlock (&priv->lock);
+
+  return undone;
+}
+
+static GError *
+new_failed_error (QTask *task)
+{
+  g_autofree char *description = q_task_describe (task);
+
+  return g_error_new (Q_TASK_ERROR, Q_TASK_ERROR_FAILED,
+                      _("The worker of the task %s returned FALSE and did not say why: it did "
+                        "not set an error, raised an exception, or did not return TRUE at "
+                        "its end"),
+                         description);
+}
+
+static gboolean
+call_worker (QTask *task,
+             GError **error)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  const char *name = q_task_get_name (task);
+  char old_name[THREAD_NAME_SIZE];
+  gboolean renamed = FALSE;
+  gboolean success;
+
+  if (name != NULL && pthread_getname_np (pthread_self (), old_name, sizeof old_name) == 0)
+    {
+      char new_name[THREAD_NAME_SIZE];
+
+      g_strlcpy (new_name, name, sizeof new_name);
+      renamed = pthread_setname_np (pthread_self (), new_name) == 0;
+    }
+
+  if (priv->worker != NULL)
+    success = priv->worker (task, priv->worker_data, error);
+  else
+    success = Q_TASK_GET_CLASS (task)->run (task, error);
+
+  if (renamed)
+    pthread_setname_np (pthread_self (), old_name);
+
+  return success;
+}
+
+/* Runs the worker of a task that was taken out of the queue. What it returns and gives is for
+ * q_task_end_run(), which is to follow. */
+QTaskState
+q_task_run_worker (QTask *task,
+                   QTaskRunner *runner,
+                   gboolean *failed,
+                   GError **error)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskFrame frame = { .task = task, .runner = runner, .outer = current_frame };
+  gboolean success;
+  guint word;
+
+  frame.depth = frame.outer != NULL ? frame.outer->depth + 1 : 0;
+
+  if (G_UNLIKELY (q_task_dispatch_is_lost (priv->dispatch)))
+    q_task_request_stop (task, Q_TASK_STOP_LOST);
+
+  g_mutex_lock (&priv->lock);
+  word = q_task_get_word (priv);
+  if (q_task_word_get_state (word) == Q_TASK_STATE_QUEUED)
+    q_task_change (priv, Q_TASK_WORD_STATE, Q_TASK_STATE_RUNNING);
+  g_mutex_unlock (&priv->lock);
+
+  /* Stopped on its way here. */
+  if (q_task_word_get_state (word) != Q_TASK_STATE_QUEUED)
+    {
+      q_task_unwatch_stop (task);
+      *failed = TRUE;
+      return Q_TASK_STATE_STOPPED;
+    }
+
+  current_frame = &frame;
+  success = call_worker (task, error);
+  current_frame = frame.outer;
+
+  q_task_unwatch_stop (task);
+
+  if (!success && *error == NULL && g_atomic_pointer_get (&priv->error) == NULL)
+    *error = new_failed_error (task);
+  *failed = *error != NULL || g_atomic_pointer_get (&priv->error) != NULL;
+  word = q_task_get_word (priv);
+
+  return *failed && (word & Q_TASK_WORD_STOP) != 0 ? Q_TASK_STATE_STOPPED
+                                                   : Q_TASK_STATE_FINISHED;
+}

@@ -1,0 +1,210 @@
+/* test-util.h: what the test programs share
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#pragma once
+
+#include <pthread.h>
+
+#include <qtask/qtask.h>
+
+G_BEGIN_DECLS
+
+/* Nothing here waits for ever: after this many seconds a wait aborts the
+ * program and says what it waited for. Generous, for sanitizers and valgrind.
+ */
+#define TEST_TIME_LIMIT 30
+
+/* The log domain of the library */
+#define TEST_LOG_DOMAIN "QTask"
+
+/* The end time of a wait that begins now, monotonic, in microseconds */
+gint64 test_end_time (void);
+
+/* Counts up from 1, to tell what came before what */
+int test_next_serial (void);
+
+/* TestGate: holds threads at a point until it has been opened, or until it
+ * has been opened so many times. Starts as TEST_GATE_INIT; needs no clearing.
+ * Made of pthread calls and not of GMutex and GCond, since thread sanitizer
+ * sees through those only.
+ */
+typedef struct
+{
+  pthread_mutex_t mutex;
+  pthread_cond_t  cond;
+  int             count;
+} TestGate;
+
+#define TEST_GATE_INIT { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 }
+
+void test_gate_open         (TestGate   *gate);
+void test_gate_close        (TestGate   *gate);
+int  test_gate_get_count    (TestGate   *gate);
+void test_gate_wait_for_at  (TestGate   *gate,
+                             int         count,
+                             const char *what,
+                             const char *file,
+                             int         line);
+
+/* Blocks until @gate has been opened @n times in all */
+#define test_gate_wait_for(gate, n) \
+  test_gate_wait_for_at (gate, n, #gate, __FILE__, __LINE__)
+#define test_gate_wait(gate) test_gate_wait_for (gate, 1)
+
+/* TestFate: whether, how often, in which thread and in what order something
+ * was destroyed. Lives with the caller; starts as TEST_FATE_INIT. May be used
+ * in all threads.
+ */
+typedef struct
+{
+  TestGate  gate;
+  GThread  *thread;
+  int       serial;
+} TestFate;
+
+#define TEST_FATE_INIT { TEST_GATE_INIT, NULL, 0 }
+
+/* Records a destruction, here and now. A GDestroyNotify. */
+void test_fate_notify (gpointer fate);
+
+/* Records when, and where, @object is disposed */
+void test_fate_watch (TestFate *fate,
+                      gpointer  object);
+
+int      test_fate_get_count  (TestFate *fate);
+GThread *test_fate_get_thread (TestFate *fate);
+int      test_fate_get_serial (TestFate *fate);
+
+/* Blocks until it was destroyed */
+#define test_fate_wait(fate) test_gate_wait (&(fate)->gate)
+
+#define test_assert_alive(fate) g_assert_cmpint (test_fate_get_count (fate), ==, 0)
+#define test_assert_destroyed_in(fate, where) \
+  G_STMT_START { \
+    g_assert_cmpint (test_fate_get_count (fate), ==, 1); \
+    g_assert_true (test_fate_get_thread (fate) == (where)); \
+  } G_STMT_END
+#define test_assert_destroyed_here(fate) test_assert_destroyed_in (fate, g_thread_self ())
+
+/* TestProbe: an object that records its finalization in a TestFate */
+#define TEST_TYPE_PROBE (test_probe_get_type ())
+G_DECLARE_FINAL_TYPE (TestProbe, test_probe, TEST, PROBE, GObject)
+
+GObject *test_probe_new (TestFate *fate);
+
+/* A GCancellable that records its finalization in a TestFate */
+GCancellable *test_cancellable_new (TestFate *fate);
+
+/* TestHold: for workers that say that they run and then wait to be released */
+typedef struct
+{
+  TestGate entered;
+  TestGate release;
+} TestHold;
+
+#define TEST_HOLD_INIT { TEST_GATE_INIT, TEST_GATE_INIT }
+
+/* A QTaskWorker: opens `entered`, waits for `release`, succeeds. Its opaque is
+ * a TestHold, which several tasks may share.
+ */
+gboolean test_hold_worker (QTask    *task,
+                           gpointer  hold,
+                           GError  **error);
+
+/* A QTaskWorker: opens `entered`, waits until its task is asked to stop, fails
+ * as cancelled. Its opaque is a TestHold.
+ */
+gboolean test_stoppable_worker (QTask    *task,
+                                gpointer  hold,
+                                GError  **error);
+
+/* A QTaskWorker that does nothing and succeeds */
+gboolean test_empty_worker (QTask    *task,
+                            gpointer  opaque,
+                            GError  **error);
+
+/* TestReport: what a completion callback saw. Starts as TEST_REPORT_INIT. */
+typedef struct
+{
+  int           called;
+  GThread      *thread;
+  gboolean      was_completed; /* what get_completed said in the callback */
+  GError       *error;         /* what propagate_error said */
+  QTask        *task;          /* no reference */
+  GObject      *source;        /* of test_report_async_cb; no reference */
+  int           serial;        /* which one of all reports this was, from 1 */
+} TestReport;
+
+#define TEST_REPORT_INIT { 0, NULL, FALSE, NULL, NULL, NULL, 0 }
+
+/* A QTaskFunc, and a GAsyncReadyCallback for tasks; opaque is a TestReport */
+void test_report_cb       (QTask        *task,
+                           gpointer      report);
+void test_report_async_cb (GObject      *source,
+                           GAsyncResult *result,
+                           gpointer      report);
+void test_report_clear    (TestReport   *report);
+
+/* Whether the report was made, readable from all threads */
+gboolean test_report_is_called (TestReport *report);
+
+/* Iterates @context until @condition holds. Only for conditions that a source
+ * of @context makes true, or that come with a wake-up of it.
+ */
+#define test_run_until(context, condition) \
+  G_STMT_START { \
+    GSource *test_watchdog_ = test_watchdog_new (context, #condition, __FILE__, __LINE__); \
+    while (!(condition)) \
+      g_main_context_iteration (context, TRUE); \
+    test_watchdog_free (test_watchdog_); \
+  } G_STMT_END
+
+GSource *test_watchdog_new  (GMainContext *context,
+                             const char   *what,
+                             const char   *file,
+                             int           line);
+void     test_watchdog_free (GSource      *watchdog);
+
+/* Iterates @context, without blocking, until nothing is left to dispatch */
+void test_run_pending (GMainContext *context);
+
+/* Runs @loop until it is quit */
+void test_main_loop_run (GMainLoop *loop);
+
+/* TestLoop: a thread that holds a GMainContext, thread-default in it, and
+ * iterates it until the TestLoop is freed
+ */
+typedef struct _TestLoop TestLoop;
+
+TestLoop     *test_loop_new         (const char *name);
+GMainContext *test_loop_get_context (TestLoop   *loop);
+GThread      *test_loop_get_thread  (TestLoop   *loop);
+
+/* Calls @func in the thread of @loop, and returns when it has returned */
+void          test_loop_call        (TestLoop   *loop,
+                                     GFunc       func,
+                                     gpointer    data);
+
+/* Ends and joins the thread, without iterating the context further */
+void          test_loop_free        (TestLoop   *loop);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (TestLoop, test_loop_free)
+
+/* Calls @func in a new thread that has no context, and joins it */
+void test_in_thread (GFunc    func,
+                     gpointer data);
+
+/* Expects a critical warning of the library from @statement */
+#define test_critical(statement) \
+  G_STMT_START { \
+    g_test_expect_message (TEST_LOG_DOMAIN, G_LOG_LEVEL_CRITICAL, "*"); \
+    statement; \
+    g_test_assert_expected_messages (); \
+  } G_STMT_END
+
+/* Whether the program runs where all takes many times longer (valgrind) */
+gboolean test_is_slow (void);
+
+G_END_DECLS
