@@ -50,9 +50,10 @@ typedef struct _QTaskPoolStats QTaskPoolStats;
 /**
  * QTaskPoolStats:
  * @threads: threads that the pool has now, idle ones included
- * @running: tasks whose worker is running now, parked ones included
+ * @running: tasks whose worker is running now, parked and syncing ones included
  * @queued: tasks in the queue now
- * @parked: of the running ones, those that wait for another task now
+ * @parked: of the running ones, those that wait now: for another task, or for
+ *   their owner
  * @finished: tasks that ended well, since the pool was made
  * @failed: tasks that ended with an error and had not been asked to stop
  * @stopped: tasks that were withdrawn from the queue, or asked to stop and
@@ -134,6 +135,20 @@ Q_TASK_AVAILABLE_IN_1_0
 gboolean        q_task_pool_push_closure           (QTaskPool            *pool,
                                                     QTask                *task,
                                                     QTaskWorker           worker,
+                                                    gpointer              opaque,
+                                                    GDestroyNotify        destroy,
+                                                    GError              **error);
+Q_TASK_AVAILABLE_IN_1_0
+gboolean        q_task_pool_push_steps             (QTaskPool            *pool,
+                                                    QTask                *task,
+                                                    QTaskStepWorker       worker,
+                                                    gpointer              opaque,
+                                                    GDestroyNotify        destroy,
+                                                    GError              **error);
+Q_TASK_AVAILABLE_IN_1_0
+gboolean        q_task_pool_push_steps_closure     (QTaskPool            *pool,
+                                                    QTask                *task,
+                                                    QTaskStepWorker       worker,
                                                     gpointer              opaque,
                                                     GDestroyNotify        destroy,
                                                     GError              **error);

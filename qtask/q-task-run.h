@@ -1,4 +1,4 @@
-/* q-task-run.h: the verbs that join tasks and pools
+/* q-task-run.h: the verbs that join tasks with pools, objects and channels
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  */
@@ -13,6 +13,36 @@
 
 G_BEGIN_DECLS
 
+/**
+ * QTaskBindFlags:
+ * @Q_TASK_BIND_DEFAULT: when the object goes, the task is asked to stop
+ * @Q_TASK_BIND_OUTLIVE: when the object goes, the task runs on, detached
+ *
+ * How a task is bound.
+ *
+ * Since: 1.0
+ */
+typedef enum /*< flags >*/ {
+  Q_TASK_BIND_DEFAULT = 0,
+  Q_TASK_BIND_OUTLIVE = 1 << 0
+} QTaskBindFlags;
+
+/**
+ * QTaskBindFunc:
+ * @task: the task
+ * @message: (nullable): a message that the worker wrote to its channel, or %NULL when the task
+ *   has completed
+ * @opaque: (closure): what was given along with the function
+ *
+ * Called by the owner of @task for each message, and a last time with %NULL when the task has
+ * completed, directly before its callback.
+ *
+ * Since: 1.0
+ */
+typedef void (*QTaskBindFunc) (QTask    *task,
+                               GBytes   *message,
+                               gpointer  opaque);
+
 Q_TASK_AVAILABLE_IN_1_0
 void q_task_run_in_thread      (QTask          *task,
                                 QTaskWorker     worker,
@@ -21,6 +51,20 @@ void q_task_run_in_thread      (QTask          *task,
 Q_TASK_AVAILABLE_IN_1_0
 void q_task_run_in_thread_sync (QTask          *task,
                                 QTaskWorker     worker,
+                                gpointer        opaque,
+                                GDestroyNotify  destroy);
+Q_TASK_AVAILABLE_IN_1_0
+void q_task_run_steps_in_thread (QTask          *task,
+                                 QTaskStepWorker worker,
+                                 gpointer        opaque,
+                                 GDestroyNotify  destroy);
+Q_TASK_AVAILABLE_IN_1_0
+void q_task_bind_object        (QTask          *task,
+                                GObject        *object,
+                                QTaskBindFlags  flags);
+Q_TASK_AVAILABLE_IN_1_0
+void q_task_bind_callback      (QTask          *task,
+                                QTaskBindFunc   func,
                                 gpointer        opaque,
                                 GDestroyNotify  destroy);
 

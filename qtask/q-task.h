@@ -11,6 +11,7 @@
 
 #include <gio/gio.h>
 
+#include <qtask/q-task-channel.h>
 #include <qtask/q-task-error.h>
 #include <qtask/q-task-version.h>
 
@@ -21,7 +22,10 @@ G_BEGIN_DECLS
  * @Q_TASK_STATE_NEW: not started
  * @Q_TASK_STATE_QUEUED: in the queue of a pool, waiting for a thread
  * @Q_TASK_STATE_RUNNING: its worker is running
- * @Q_TASK_STATE_STOPPING: its worker is running and has been asked to stop
+ * @Q_TASK_STATE_SYNCING: its worker waits for its owner; see
+ *   [method@QTask.Task.sync]
+ * @Q_TASK_STATE_STOPPING: its worker is running, or syncing, and has been
+ *   asked to stop
  * @Q_TASK_STATE_FINISHED: over
  * @Q_TASK_STATE_STOPPED: over because it was stopped: withdrawn from the
  *   queue, or asked to stop and ended with an error
@@ -37,6 +41,7 @@ typedef enum {
   Q_TASK_STATE_NEW,
   Q_TASK_STATE_QUEUED,
   Q_TASK_STATE_RUNNING,
+  Q_TASK_STATE_SYNCING,
   Q_TASK_STATE_STOPPING,
   Q_TASK_STATE_FINISHED,
   Q_TASK_STATE_STOPPED
@@ -85,6 +90,73 @@ typedef void (*QTaskFunc) (QTask    *task,
 typedef gboolean (*QTaskWorker) (QTask     *task,
                                  gpointer   opaque,
                                  GError   **error);
+
+/**
+ * QTaskStep:
+ * @Q_TASK_STEP_FAILED: the task has failed; it is over
+ * @Q_TASK_STEP_CHECK_IN: there is more to do: call the worker again
+ * @Q_TASK_STEP_SYNC: as `CHECK_IN`, after the owner was told and has called
+ *   [method@QTask.Task.resume]
+ * @Q_TASK_STEP_FINISHED: the task has succeeded; it is over
+ * @Q_TASK_STEP_STOPPED: the task gave up, since it was asked to or not; it
+ *   is over, and reads as cancelled unless an error was set
+ *
+ * What a [callback@QTask.TaskStepWorker] returns.
+ *
+ * Since: 1.0
+ */
+typedef enum {
+  Q_TASK_STEP_FAILED,
+  Q_TASK_STEP_CHECK_IN,
+  Q_TASK_STEP_SYNC,
+  Q_TASK_STEP_FINISHED,
+  Q_TASK_STEP_STOPPED
+} QTaskStep;
+
+/**
+ * QTaskStepWorker:
+ * @task: the task that runs
+ * @opaque: (closure): what was given along with the function
+ * @error: return location for a #GError
+ *
+ * A step of the work of a task, called in a thread of a pool, and again and
+ * again until it says that the task is over, not always in the same thread.
+ * What it keeps from step to step is in @opaque.
+ *
+ * Between steps the pool may run something more urgent. A step that returns
+ * %Q_TASK_STEP_SYNC holds no thread until the owner has resumed it.
+ *
+ * When the task has been asked to stop, the worker is called once more: it
+ * sees [method@QTask.Task.is_cancelled], and may wind up. If then it does
+ * not say that the task is over, the task is stopped all the same, unless it
+ * is [property@QTask.Task:run-cancelled].
+ *
+ * A step that sets @error ends the task with it, whatever it returns. One
+ * that returns %Q_TASK_STEP_FAILED with no error gives
+ * %Q_TASK_ERROR_FAILED.
+ *
+ * Returns: what to do next
+ *
+ * Since: 1.0
+ */
+typedef QTaskStep (*QTaskStepWorker) (QTask     *task,
+                                      gpointer   opaque,
+                                      GError   **error);
+
+/**
+ * QTaskSyncFunc:
+ * @task: a task that syncs
+ * @opaque: (closure): what was given along with the function
+ *
+ * Called by the owner of @task when its worker has come to a sync point. The
+ * worker does not run meanwhile; it goes on after
+ * [method@QTask.Task.resume], which may be called here, and then takes
+ * effect when this returns, or at any time later.
+ *
+ * Since: 1.0
+ */
+typedef void (*QTaskSyncFunc) (QTask    *task,
+                               gpointer  opaque);
 
 /**
  * QTaskClass::run:
@@ -360,6 +432,32 @@ gint64        q_task_get_progress_interval    (QTask                *task);
 Q_TASK_AVAILABLE_IN_1_0
 void          q_task_set_progress_interval    (QTask                *task,
                                                gint64                interval);
+
+/* Talk: the channel of the task, and sync points */
+
+Q_TASK_AVAILABLE_IN_1_0
+gboolean      q_task_open_channel             (QTask                *task,
+                                               GError              **error);
+Q_TASK_AVAILABLE_IN_1_0
+QTaskChannel *q_task_get_channel              (QTask                *task);
+Q_TASK_AVAILABLE_IN_1_0
+QTaskChannel *q_task_get_worker_channel       (QTask                *task);
+Q_TASK_AVAILABLE_IN_1_0
+void          q_task_set_sync_func            (QTask                *task,
+                                               QTaskSyncFunc         func,
+                                               gpointer              opaque,
+                                               GDestroyNotify        destroy);
+Q_TASK_AVAILABLE_IN_1_0
+gboolean      q_task_sync                     (QTask                *task,
+                                               GError              **error);
+Q_TASK_AVAILABLE_IN_1_0
+gboolean      q_task_resume                   (QTask                *task,
+                                               gboolean              stop);
+Q_TASK_AVAILABLE_IN_1_0
+gboolean      q_task_get_outlive              (QTask                *task);
+Q_TASK_AVAILABLE_IN_1_0
+void          q_task_set_outlive              (QTask                *task,
+                                               gboolean              outlive);
 
 /* Wait */
 

@@ -11,6 +11,8 @@
 
 #include <qtask/q-task-error.h>
 
+#include <qtask/q-task-channel.h>
+
 #include <qtask/q-task.h>
 
 #include <qtask/q-task-pool.h>

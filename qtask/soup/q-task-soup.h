@@ -1,0 +1,44 @@
+/* q-task-soup.h: tasks that answer HTTP requests and feed WebSockets
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#pragma once
+
+#include <libsoup/soup.h>
+#include <qtask/qtask.h>
+
+G_BEGIN_DECLS
+
+/**
+ * QTaskSoupRequestFunc:
+ * @task: the task
+ * @request: the request it is bound to
+ * @message: (nullable): a message that the worker wrote to its channel, or %NULL when the task
+ *   has completed
+ * @opaque: (closure): what was given along with the function
+ *
+ * Called by the owner of @task for each message of the worker, and a last time with %NULL when
+ * the task has completed, directly before its callback. It may set the status, add to the
+ * headers and the body of the response; what it added is sent when it returns.
+ *
+ * Since: 1.0
+ */
+typedef void (*QTaskSoupRequestFunc) (QTask             *task,
+                                      SoupServerMessage *request,
+                                      GBytes            *message,
+                                      gpointer           opaque);
+
+Q_TASK_AVAILABLE_IN_1_0
+void q_task_soup_bind_request   (QTask                   *task,
+                                 SoupServerMessage       *request,
+                                 QTaskBindFlags           flags,
+                                 QTaskSoupRequestFunc     func,
+                                 gpointer                 opaque,
+                                 GDestroyNotify           destroy);
+Q_TASK_AVAILABLE_IN_1_0
+void q_task_soup_bind_websocket (QTask                   *task,
+                                 SoupWebsocketConnection *connection,
+                                 QTaskBindFlags           flags);
+
+G_END_DECLS
