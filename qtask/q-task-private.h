@@ -203,6 +203,23 @@ q_task_word_get_state (guint word)
   return (QTaskState) (word & Q_TASK_WORD_STATE);
 }
 
+/* Whether all of it is to be done yet. */
+static inline gboolean
+q_task_is_new (QTask *task)
+{
+  guint word = q_task_get_word (q_task_get_private (task));
+
+  return q_task_word_get_state (word) == Q_TASK_STATE_NEW &&
+         (word & (Q_TASK_WORD_RETURNED | Q_TASK_WORD_FIXED)) == 0;
+}
+
+static inline gboolean
+q_task_is_set (QTask *task,
+               guint  flag)
+{
+  return (q_task_get_word (q_task_get_private (task)) & flag) != 0;
+}
+
 /* q-task.c */
 guint       q_task_change               (QTaskPrivate   *priv,
                                          guint           clear,
