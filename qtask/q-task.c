@@ -11,8 +11,9 @@
  * cancellable while the task is started; a timer; a wait.
  *
  * What protects what is written beside the fields in q-task-private.h. The other parts
- * of QTask: q-task-describe.c, q-task-outcome.c, q-task-complete.c, q-task-worker.c, q-task-cancel.c,
- * q-task-progress.c, q-task-wait.c.
+ * of QTask: q-task-describe.c, q-task-outcome.c, q-task-complete.c, q-task-worker.c,
+ * q-task-cancel.c, q-task-progress.c, q-task-messages.c, q-task-sync.c, q-task-bind.c,
+ * q-task-wait.c.
  */
 
 #include "config.h"
@@ -398,6 +399,9 @@ q_task_finalize (GObject *object)
       if (!extra->name_is_static)
         g_free ((char *) extra->name);
 
+      q_task_drop_bindings (task);
+      q_task_free_sync (priv);
+      q_task_free_messages (priv);
       q_task_free_cancel (priv);
       q_task_free_progress (priv);
       g_cond_clear (&extra->cond);
@@ -460,6 +464,10 @@ q_task_get_property (GObject *object,
 
     case Q_TASK_PROP_TIMEOUT:
       g_value_set_int64 (value, q_task_get_timeout (task));
+      break;
+
+    case Q_TASK_PROP_OUTLIVE:
+      g_value_set_boolean (value, q_task_get_outlive (task));
       break;
 
     case Q_TASK_PROP_PROGRESS:
@@ -531,6 +539,10 @@ q_task_set_property (GObject *object,
 
     case Q_TASK_PROP_TIMEOUT:
       q_task_set_timeout (task, g_value_get_int64 (value));
+      break;
+
+    case Q_TASK_PROP_OUTLIVE:
+      q_task_set_outlive (task, g_value_get_boolean (value));
       break;
 
     default:
@@ -658,6 +670,18 @@ q_task_class_init (QTaskClass *klass)
   q_task_props[Q_TASK_PROP_TIMEOUT] =
     g_param_spec_int64 ("timeout", NULL, NULL, 0, G_MAXINT64, 0,
                         G_PARAM_READWRITE | G_PARAM_EXPLICIT_NOTIFY | G_PARAM_STATIC_STRINGS);
+
+  /**
+   * QTask:outlive:
+   *
+   * Whether the task runs on when an object goes that it is bound to; see
+   * [method@QTask.Task.set_outlive].
+   *
+   * Since: 1.0
+   */
+  q_task_props[Q_TASK_PROP_OUTLIVE] =
+    g_param_spec_boolean ("outlive", NULL, NULL, FALSE,
+                          G_PARAM_READWRITE | G_PARAM_EXPLICIT_NOTIFY | G_PARAM_STATIC_STRINGS);
 
   /**
    * QTask:progress:
@@ -1016,7 +1040,8 @@ q_task_poll (QTask *task)
   word = q_task_get_word (q_task_get_private (task));
   state = q_task_word_get_state (word);
 
-  if (state == Q_TASK_STATE_RUNNING && q_task_is_cancelled (task))
+  if ((state == Q_TASK_STATE_RUNNING || state == Q_TASK_STATE_SYNCING) &&
+      q_task_is_cancelled (task))
     state = Q_TASK_STATE_STOPPING;
 
   return state;
