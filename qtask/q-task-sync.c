@@ -28,8 +28,8 @@ struct _QTaskSync
   QTaskDelivery delivery;
   QTask *task; /* owned while the delivery is on its way */
   QTaskHandler *handler;
-  gboolean is_told;    /* the function was called for this sync */
-  guint n_holds;       /* it runs, or the like: the worker does not */
+  gboolean is_told; /* the function was called for this sync */
+  guint n_holds;    /* it runs, or the like: the worker does not */
   gboolean is_resumed;
   gboolean has_thread; /* the worker blocks */
 };

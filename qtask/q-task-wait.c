@@ -168,7 +168,7 @@ typedef struct
   QTaskWaitMode mode;
   gint64 end_time; /* or -1 */
   GCancellable *cancellable;
-  QTaskFrame *frame; /* of the worker that waits, or NULL */
+  QTaskFrame *frame;  /* of the worker that waits, or NULL */
   gboolean is_owner;  /* and is to call the callback */
   gboolean may_serve; /* is the owner */
   gboolean is_in_graph;
