@@ -151,6 +151,7 @@ q_task_run_worker (QTask *task,
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskFrame frame = { .task = task, .runner = runner, .outer = current_frame };
   gboolean success;
+  gboolean has_error;
   guint word;
 
   frame.depth = frame.outer != NULL ? frame.outer->depth + 1 : 0;
@@ -178,10 +179,14 @@ q_task_run_worker (QTask *task,
 
   q_task_unwatch_stop (task);
 
-  if (!success && *error == NULL && g_atomic_pointer_get (&priv->error) == NULL)
-    *error = new_failed_error (task);
-  *failed = *error != NULL || g_atomic_pointer_get (&priv->error) != NULL;
+  /* With return-on-cancel the callback may have taken the error already. */
+  has_error = g_atomic_pointer_get (&priv->error) != NULL;
   word = q_task_get_word (priv);
+  has_error |= (word & Q_TASK_WORD_HAD_ERROR) != 0;
+
+  if (!success && *error == NULL && !has_error)
+    *error = new_failed_error (task);
+  *failed = *error != NULL || has_error;
 
   return *failed && (word & Q_TASK_WORD_STOP) != 0 ? Q_TASK_STATE_STOPPED
                                                    : Q_TASK_STATE_FINISHED;
