@@ -23,6 +23,7 @@ q_task_request_stop (QTask *task,
                      QTaskStopReason reason)
 {
   QTaskPrivate *priv = q_task_get_private (task);
+  QTaskExtra *extra;
   g_autoptr (GCancellable) stop = NULL;
   QTaskWaiter *waiters = NULL;
   QTaskRunner *runner = NULL;
@@ -77,10 +78,11 @@ q_task_request_stop (QTask *task,
 
       requeue = q_task_end_sync_locked (task);
 
-      if (g_atomic_pointer_get (&priv->extra) != NULL)
+      extra = g_atomic_pointer_get (&priv->extra);
+      if (extra != NULL)
         {
-          if (priv->extra->stop != NULL)
-            stop = g_object_ref (priv->extra->stop);
+          if (extra->stop != NULL)
+            stop = g_object_ref (extra->stop);
 
           if (q_task_get_word (priv) & Q_TASK_WORD_FIXED)
             waiters = q_task_steal_waiters_locked (priv, FALSE);

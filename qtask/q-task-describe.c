@@ -211,7 +211,7 @@ int
 q_task_get_delivery_priority (QTaskPrivate *priv)
 {
   if (q_task_get_word (priv) & Q_TASK_WORD_OWN_PRIORITY)
-    return g_atomic_int_get (&priv->extra->completion_priority);
+    return g_atomic_int_get (&q_task_ensure_extra (priv)->completion_priority);
 
   return g_atomic_int_get (&priv->priority);
 }

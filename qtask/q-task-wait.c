@@ -45,11 +45,14 @@ static GMutex graph_lock;
 void
 q_task_wake_waiters_locked (QTaskPrivate *priv)
 {
+  QTaskExtra *extra;
+
   if ((q_task_get_word (priv) & Q_TASK_WORD_WAITED) == 0)
     return;
 
-  priv->extra->wakes++;
-  g_cond_broadcast (&priv->extra->cond);
+  extra = g_atomic_pointer_get (&priv->extra);
+  extra->wakes++;
+  g_cond_broadcast (&extra->cond);
 }
 
 /* The caller is about to block on the condition, and @flags tell more of it; or it is not any
@@ -156,8 +159,10 @@ enter_graph (QTask *self,
 static void
 leave_graph (QTask *self)
 {
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (self)->extra);
+
   g_mutex_lock (&graph_lock);
-  q_task_get_private (self)->extra->waits_for = NULL;
+  extra->waits_for = NULL;
   g_mutex_unlock (&graph_lock);
 }
 
@@ -695,10 +700,11 @@ async_wait_cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
 {
   QTask *result = data;
   QTaskPrivate *priv = q_task_get_private (Q_TASK (q_task_get_source (result)));
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
   QTaskWaiter *waiter = NULL;
 
   g_mutex_lock (&priv->lock);
-  for (QTaskWaiter **link = &priv->extra->waiters; *link != NULL; link = &(*link)->next)
+  for (QTaskWaiter **link = &extra->waiters; *link != NULL; link = &(*link)->next)
     if ((*link)->result == result)
       {
         waiter = *link;

@@ -228,6 +228,7 @@ q_task_run_worker (QTask *task,
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskFrame frame = { .task = task, .runner = runner, .outer = current_frame };
   QTaskStep step;
+  gboolean has_error;
   guint word;
 
   frame.depth = frame.outer != NULL ? frame.outer->depth + 1 : 0;
@@ -261,14 +262,17 @@ q_task_run_worker (QTask *task,
 
   q_task_unwatch_stop (task);
 
-  if (step == Q_TASK_STEP_STOPPED && *error == NULL)
-    *error = q_task_new_stop_error (q_task_is_set (task, Q_TASK_WORD_TIMED_OUT)
-                                      ? Q_TASK_STOP_TIMEOUT
-                                      : Q_TASK_STOP_CANCEL);
-  else if (step != Q_TASK_STEP_FINISHED && *error == NULL && g_atomic_pointer_get (&priv->error) == NULL)
-    *error = new_failed_error (task);
-  *failed = *error != NULL || g_atomic_pointer_get (&priv->error) != NULL;
+  /* With return-on-cancel the callback may have taken the error already. */
+  has_error = g_atomic_pointer_get (&priv->error) != NULL;
   word = q_task_get_word (priv);
+  has_error |= (word & Q_TASK_WORD_HAD_ERROR) != 0;
+
+  if (step == Q_TASK_STEP_STOPPED && *error == NULL)
+    *error = q_task_new_stop_error (word & Q_TASK_WORD_TIMED_OUT ? Q_TASK_STOP_TIMEOUT
+                                                                 : Q_TASK_STOP_CANCEL);
+  else if (step != Q_TASK_STEP_FINISHED && *error == NULL && !has_error)
+    *error = new_failed_error (task);
+  *failed = *error != NULL || has_error;
 
   if (step == Q_TASK_STEP_STOPPED || (*failed && (word & Q_TASK_WORD_STOP) != 0))
     return Q_TASK_STATE_STOPPED;

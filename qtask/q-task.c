@@ -221,6 +221,8 @@ typedef struct
   guint n_tries;
 } QTaskReleaseDelivery;
 
+static GQuark notify_queue_quark;
+
 #define RELEASE_YIELDS 100
 #define LOST_YIELDS 10000
 #define RELEASE_INTERVAL (10 * G_TIME_SPAN_MILLISECOND)
@@ -233,17 +235,13 @@ typedef struct
 static gboolean
 is_in_unref (QTaskReleaseDelivery *self)
 {
-  static GQuark quark;
   GObject *object = G_OBJECT (self->task);
 
   if (g_atomic_int_get ((int *) &object->ref_count) > 1)
     return TRUE;
 
-  if (G_UNLIKELY (quark == 0))
-    quark = g_quark_from_static_string ("GObject-notify-queue");
-
   /* Unless it is there to stay, since somebody froze them for good. */
-  return self->n_tries < RELEASE_TRIES && g_object_get_qdata (object, quark) != NULL;
+  return self->n_tries < RELEASE_TRIES && g_object_get_qdata (object, notify_queue_quark) != NULL;
 }
 
 /* Drops a reference that was taken in dispose. The thread that is in dispose would finalize
@@ -558,6 +556,7 @@ q_task_class_init (QTaskClass *klass)
   q_task_dispatch_set_task_func (q_task_delivered);
   q_task_private_offset = g_type_class_get_instance_private_offset (klass);
   pthread_atfork (NULL, NULL, forked_in_child);
+  notify_queue_quark = g_quark_from_static_string ("GObject-notify-queue");
 
   object_class->dispose = q_task_dispose;
   object_class->finalize = q_task_finalize;
