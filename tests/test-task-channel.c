@@ -599,9 +599,10 @@ test_written_when_stopped (gconstpointer stop)
     }
 
   test_run_until (NULL, talk.n_called);
-  g_assert_error (talk.error, G_IO_ERROR,
-                  GPOINTER_TO_INT (stop) == STOP_TIMEOUT ? G_IO_ERROR_TIMED_OUT
-                                                         : G_IO_ERROR_CANCELLED);
+  if (GPOINTER_TO_INT (stop) == STOP_TIMEOUT)
+    g_assert_error (talk.error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  else
+    g_assert_error (talk.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   talk_end (&talk, task);
   test_pool_drop (pool);
 }
@@ -772,7 +773,7 @@ static void
 test_nested_loop (void)
 {
   QTaskPool *pool = q_task_pool_new ("nested", 1, 0);
-  NestedTalk nested = { TALK_INIT };
+  NestedTalk nested = { TALK_INIT, FALSE };
   QTask *task = q_task_new (NULL, talk_completed_cb, &nested.talk, talk_opaque_destroy);
 
   nested.talk.n_to_write = 5000;
