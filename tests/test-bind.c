@@ -515,6 +515,51 @@ test_goes_while_syncing (gconstpointer data)
   test_pool_drop (pool);
 }
 
+/* Nobody reads what a worker writes then: it is not blocked for ever by that. */
+static gboolean
+write_many_worker (QTask *task,
+                   gpointer data,
+                   GError **error)
+{
+  Bound *bound = data;
+  gboolean success = TRUE;
+
+  test_gate_open (&bound->hold.entered);
+  for (int i = 0; i < 100 && success; i++)
+    {
+      g_autoptr (GError) write_error = NULL;
+
+      success = q_task_channel_write (q_task_get_worker_channel (task), &i, sizeof i, NULL, &write_error);
+      if (!success)
+        g_assert_true (g_error_matches (write_error, G_IO_ERROR, G_IO_ERROR_BROKEN_PIPE) ||
+                       g_error_matches (write_error, G_IO_ERROR, G_IO_ERROR_CLOSED));
+    }
+  bound->was_asked = q_task_is_cancelled (task);
+
+  return TRUE;
+}
+
+static void
+test_goes_while_writing (gconstpointer outlives)
+{
+  QTaskPool *pool = q_task_pool_new ("writing", 1, 0);
+  Bound bound = BOUND_INIT;
+  GObject *object = test_probe_new (&bound.object);
+  QTask *task = bound_new (&bound, leave_cb);
+
+  q_task_channel_set_capacity (q_task_get_worker_channel (task), 1);
+  q_task_bind_object (task, object, outlives ? Q_TASK_BIND_OUTLIVE : Q_TASK_BIND_DEFAULT);
+  test_push (pool, task, write_many_worker, &bound, worker_data_destroy);
+  test_gate_wait (&bound.hold.entered);
+  g_object_unref (object);
+  test_run_until (NULL, test_fate_get_count (&bound.opaque) &&
+                          test_fate_get_count (&bound.worker_data));
+  g_assert_cmpint (bound.was_asked, ==, !outlives);
+  assert_not_called (&bound);
+  bound_end (&bound, task);
+  test_pool_drop (pool);
+}
+
 /* In its own sync function, the object goes. */
 static GObject *goes_in_func;
 
@@ -1408,6 +1453,8 @@ main (int argc,
 
           g_test_add_data_func (path, SYNCING (steps, by, outlives), test_goes_while_syncing);
         }
+  add_data ("goes/while-writing/stop", FALSE, test_goes_while_writing);
+  add_data ("goes/while-writing/outlive", TRUE, test_goes_while_writing);
   add_data ("goes/in-sync-function/stop", FALSE, test_goes_in_sync_func);
   add_data ("goes/in-sync-function/outlive", TRUE, test_goes_in_sync_func);
   add_data ("goes/in-callback", FALSE, test_goes_in_callback);
