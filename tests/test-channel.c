@@ -1145,3 +1145,579 @@ test_cancel_races (gconstpointer kind)
   finalize_channel (a);
   finalize_channel (b);
 }
+
+/* Asynchronous calls */
+
+static void
+test_read_async (gconstpointer kind)
+{
+  Reply replies[5] = { { 0 } };
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+
+  /* What is there already: the callback does not come inside of the call. */
+  write_string (a, "early");
+  q_task_channel_read_async (b, NULL, read_cb, &replies[0]);
+  g_assert_cmpint (replies[0].called, ==, 0);
+  test_run_until (NULL, replies[0].called);
+  assert_bytes (replies[0].message, "early");
+
+  /* Several wait; the first that asked is the first to get one. */
+  for (int i = 1; i < 5; i++)
+    q_task_channel_read_async (b, NULL, read_cb, &replies[i]);
+  test_run_pending (NULL);
+  for (int i = 1; i < 5; i++)
+    g_assert_cmpint (replies[i].called, ==, 0);
+  write_string (a, "1");
+  test_run_until (NULL, replies[1].called);
+  assert_bytes (replies[1].message, "1");
+  test_run_pending (NULL);
+  g_assert_cmpint (replies[2].called, ==, 0);
+  write_string (a, "2");
+  write_string (a, "3");
+  q_task_channel_close (a);
+  test_run_until (NULL, replies[4].called);
+  assert_bytes (replies[2].message, "2");
+  assert_bytes (replies[3].message, "3");
+  g_assert_null (replies[4].message);
+  g_assert_no_error (replies[4].error);
+  g_assert_cmpint (replies[2].serial, <, replies[3].serial);
+  g_assert_cmpint (replies[3].serial, <, replies[4].serial);
+
+  for (int i = 0; i < 5; i++)
+    {
+      g_assert_true (replies[i].thread == g_thread_self ());
+      reply_clear (&replies[i]);
+    }
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+/* An asynchronous call keeps the channel, and ends when it is closed. */
+static void
+test_async_and_close (gconstpointer kind)
+{
+  g_autoptr (GBytes) message = channel_message_new (1, 100);
+  Reply replies[4] = { { 0 } };
+  TestFate fate = TEST_FATE_INIT;
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+  q_task_channel_set_capacity (a, 1);
+  channel_fill (a, 0, 100);
+  for (int i = 0; i < 2; i++)
+    {
+      q_task_channel_read_async (a, NULL, read_cb, &replies[i]);
+      q_task_channel_write_async (a, message, NULL, write_cb, &replies[2 + i]);
+    }
+  q_task_channel_close (a);
+  for (int i = 0; i < 4; i++)
+    {
+      test_run_until (NULL, replies[i].called);
+      g_assert_false (replies[i].success);
+      g_assert_error (replies[i].error, G_IO_ERROR, G_IO_ERROR_CLOSED);
+      reply_clear (&replies[i]);
+    }
+  test_run_pending (NULL);
+  finalize_channel (a);
+  finalize_channel (b);
+
+  channel_pair_new (KIND, &a, &b);
+  q_task_channel_set_capacity (a, 1);
+  channel_fill (a, 0, 100);
+  q_task_channel_write_async (a, message, NULL, write_cb, &replies[0]);
+  q_task_channel_write_async (a, message, NULL, write_cb, &replies[1]);
+  test_fate_watch (&fate, a);
+  g_object_unref (a);
+  test_run_pending (NULL);
+  test_assert_alive (&fate);
+  finalize_channel (b);
+  for (int i = 0; i < 2; i++)
+    {
+      test_run_until (NULL, replies[i].called);
+      g_assert_error (replies[i].error, G_IO_ERROR, G_IO_ERROR_BROKEN_PIPE);
+      reply_clear (&replies[i]);
+    }
+  test_run_pending (NULL);
+  g_assert_cmpint (test_fate_get_count (&fate), ==, 1);
+}
+
+static void
+test_write_async (gconstpointer kind)
+{
+  Reply replies[20] = { { 0 } };
+  g_autoptr (GBytes) extra = channel_message_new (0, 100);
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  g_autoptr (GError) error = NULL;
+  QTaskChannel *a, *b;
+  guint n;
+
+  channel_pair_new (KIND, &a, &b);
+  q_task_channel_set_capacity (a, 100);
+
+  /* While there is room it is accepted at once, but told later. */
+  q_task_channel_write_async (a, extra, NULL, write_cb, &replies[0]);
+  g_assert_cmpint (replies[0].called, ==, 0);
+  test_run_until (NULL, replies[0].called);
+  g_assert_true (replies[0].success);
+  reply_clear (&replies[0]);
+  n = channel_fill (a, 1, 100) + 1;
+
+  /* Then they wait, in order; the third is cancelled. */
+  for (guint i = 0; i < G_N_ELEMENTS (replies); i++)
+    {
+      g_autoptr (GBytes) message = channel_message_new (n + i, 100);
+
+      q_task_channel_write_async (a, message, i == 2 ? cancellable : NULL, write_cb, &replies[i]);
+    }
+  test_run_pending (NULL);
+  for (guint i = 0; i < G_N_ELEMENTS (replies); i++)
+    g_assert_cmpint (replies[i].called, ==, 0);
+  g_cancellable_cancel (cancellable);
+  test_run_until (NULL, replies[2].called);
+  g_assert_error (replies[2].error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  g_assert_cmpint (replies[0].called, ==, 0);
+
+  for (guint i = 0; i < n + G_N_ELEMENTS (replies); i++)
+    {
+      g_autoptr (GBytes) message = NULL;
+
+      if (i == n + 2)
+        continue;
+
+      /* Nothing overtakes those that wait. */
+      if (i < n + 10)
+        {
+          g_assert_false (q_task_channel_try_write (a, extra, &error));
+          g_assert_error (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK);
+          g_clear_error (&error);
+        }
+      message = q_task_channel_read (b, NULL, &error);
+      g_assert_no_error (error);
+      channel_message_check (message, i, 100);
+    }
+
+  for (guint i = 0; i < G_N_ELEMENTS (replies); i++)
+    {
+      test_run_until (NULL, replies[i].called);
+      g_assert_true (replies[i].thread == g_thread_self ());
+      if (i != 2)
+        g_assert_no_error (replies[i].error);
+      if (i > 0 && i != 2 && i != 3)
+        g_assert_cmpint (replies[i - 1].serial, <, replies[i].serial);
+    }
+  for (guint i = 0; i < G_N_ELEMENTS (replies); i++)
+    reply_clear (&replies[i]);
+  assert_would_block (b);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+/* A blocking writer that comes after asynchronous ones writes after them. */
+static void
+test_write_after_write_async (gconstpointer kind)
+{
+  g_autoptr (GBytes) message = channel_message_new (1000, 100);
+  Blocker blocker = { 0 };
+  Reply reply = { 0 };
+  QTaskChannel *a, *b;
+  guint n;
+
+  channel_pair_new (KIND, &a, &b);
+  q_task_channel_set_capacity (a, 100);
+  n = channel_fill (a, 0, 100);
+  q_task_channel_write_async (a, message, NULL, write_cb, &reply);
+  blocker_start (&blocker, a, CALL_WRITE, NULL);
+
+  for (guint i = 0; i < n + 2; i++)
+    {
+      g_autoptr (GBytes) arrived = q_task_channel_read (b, NULL, NULL);
+
+      channel_message_check (arrived, i < n ? i : i == n ? 1000 : 7, 100);
+    }
+  blocker_join (&blocker);
+  g_assert_no_error (blocker.error);
+  blocker_clear (&blocker);
+  test_run_until (NULL, reply.called);
+  g_assert_no_error (reply.error);
+  reply_clear (&reply);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+static void
+test_async_cancelled (gconstpointer kind)
+{
+  TestFate fate = TEST_FATE_INIT;
+  GCancellable *cancellable = test_cancellable_new (&fate);
+  Reply replies[2] = { { 0 } };
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+  q_task_channel_read_async (a, cancellable, read_cb, &replies[0]);
+  q_task_channel_read_async (a, NULL, read_cb, &replies[1]);
+  test_run_pending (NULL);
+  g_cancellable_cancel (cancellable);
+  g_assert_cmpint (replies[0].called, ==, 0);
+  test_run_until (NULL, replies[0].called);
+  g_assert_error (replies[0].error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  g_assert_cmpint (replies[1].called, ==, 0);
+  write_string (b, "kept");
+  test_run_until (NULL, replies[1].called);
+  assert_bytes (replies[1].message, "kept");
+  reply_clear (&replies[0]);
+  reply_clear (&replies[1]);
+  test_run_pending (NULL);
+  g_object_unref (cancellable);
+  g_assert_cmpint (test_fate_get_count (&fate), ==, 1);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+/* The callback comes in the context that was thread-default at the call. */
+typedef struct
+{
+  QTaskChannel *channel;
+  Reply reply;
+  TestGate done;
+} ElsewhereRead;
+
+static void
+elsewhere_cb (GObject *source,
+              GAsyncResult *result,
+              gpointer data)
+{
+  ElsewhereRead *elsewhere = data;
+
+  read_cb (source, result, &elsewhere->reply);
+  test_gate_open (&elsewhere->done);
+}
+
+static void
+read_elsewhere (gpointer data,
+                gpointer unused)
+{
+  ElsewhereRead *elsewhere = data;
+
+  q_task_channel_read_async (elsewhere->channel, NULL, elsewhere_cb, elsewhere);
+}
+
+static void
+test_async_elsewhere (gconstpointer kind)
+{
+  ElsewhereRead elsewhere = { .done = TEST_GATE_INIT };
+  TestLoop *loop = test_loop_new ("elsewhere");
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+  elsewhere.channel = a;
+  test_loop_call (loop, read_elsewhere, &elsewhere);
+  write_string (b, "elsewhere");
+  test_gate_wait (&elsewhere.done);
+  g_assert_true (elsewhere.reply.thread == test_loop_get_thread (loop));
+  assert_bytes (elsewhere.reply.message, "elsewhere");
+  test_loop_free (loop);
+  reply_clear (&elsewhere.reply);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+/* Sources */
+
+typedef struct
+{
+  QTaskChannel *channel;
+  int n_called;
+  GThread *thread;
+  gboolean result;
+  TestFate fate;
+} Watch;
+
+static gboolean
+watch_cb (QTaskChannel *channel,
+          gpointer data)
+{
+  Watch *watch = data;
+
+  if (watch->channel != NULL)
+    g_assert_true (channel == watch->channel);
+  watch->thread = g_thread_self ();
+  g_atomic_int_inc (&watch->n_called);
+
+  return watch->result;
+}
+
+static void
+watch_gone_cb (gpointer data)
+{
+  test_fate_notify (&((Watch *) data)->fate);
+}
+
+static GSource *
+watch_start (Watch *watch,
+             QTaskChannel *channel,
+             GIOCondition condition,
+             GCancellable *cancellable,
+             GMainContext *context)
+{
+  GSource *source = q_task_channel_create_source (channel, condition, cancellable);
+
+  *watch = (Watch){ channel, 0, NULL, G_SOURCE_CONTINUE, TEST_FATE_INIT };
+  g_source_set_callback (source, G_SOURCE_FUNC (watch_cb), watch, watch_gone_cb);
+  g_source_attach (source, context);
+
+  return source;
+}
+
+/* Iterates, and tells whether the source was dispatched */
+static gboolean
+watch_is_ready (Watch *watch)
+{
+  watch->n_called = 0;
+  for (int i = 0; i < 5; i++)
+    g_main_context_iteration (NULL, FALSE);
+
+  return watch->n_called > 0;
+}
+
+static void
+watch_stop (GSource *source)
+{
+  g_source_destroy (source);
+  g_source_unref (source);
+}
+
+static void
+test_source_in (gconstpointer kind)
+{
+  QTaskChannel *a, *b;
+  GSource *source;
+  Watch watch;
+
+  channel_pair_new (KIND, &a, &b);
+  source = watch_start (&watch, a, G_IO_IN, NULL, NULL);
+  g_assert_false (watch_is_ready (&watch));
+
+  for (int i = 0; i < 3; i++)
+    {
+      write_string (b, "one");
+      write_string (b, "");
+      g_assert_true (watch_is_ready (&watch));
+      assert_read (a, "one");
+      g_assert_true (watch_is_ready (&watch));
+      assert_read (a, "");
+      g_assert_false (watch_is_ready (&watch));
+    }
+
+  /* The end is something to read, again and again. */
+  write_string (b, "last");
+  q_task_channel_close (b);
+  g_assert_true (watch_is_ready (&watch));
+  assert_read (a, "last");
+  g_assert_true (watch_is_ready (&watch));
+  assert_end (a);
+  g_assert_true (watch_is_ready (&watch));
+  q_task_channel_close (a);
+  g_assert_true (watch_is_ready (&watch));
+  watch_stop (source);
+  g_assert_cmpint (test_fate_get_count (&watch.fate), ==, 1);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+/* It sleeps until there is something, and a write of another thread wakes it. */
+static gpointer
+write_late_thread (gpointer channel)
+{
+  g_usleep (2000);
+  write_string (channel, "late");
+
+  return NULL;
+}
+
+static void
+test_source_is_woken (gconstpointer kind)
+{
+  QTaskChannel *a, *b;
+  GSource *source;
+  Watch watch;
+
+  channel_pair_new (KIND, &a, &b);
+  source = watch_start (&watch, a, G_IO_IN, NULL, NULL);
+  for (int i = 0; i < 20; i++)
+    {
+      GThread *thread = g_thread_new ("write-late", write_late_thread, b);
+
+      watch.n_called = 0;
+      test_run_until (NULL, watch.n_called);
+      g_thread_join (thread);
+      assert_read (a, "late");
+    }
+  watch.n_called = 0;
+  {
+    GThread *thread = g_thread_new ("close", close_thread, b);
+
+    test_run_until (NULL, watch.n_called);
+    g_thread_join (thread);
+  }
+  assert_end (a);
+  watch_stop (source);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+static void
+test_source_out (gconstpointer kind)
+{
+  QTaskChannel *a, *b;
+  GSource *source;
+  Watch watch;
+
+  channel_pair_new (KIND, &a, &b);
+  q_task_channel_set_capacity (a, 300);
+  source = watch_start (&watch, a, G_IO_OUT, NULL, NULL);
+  g_assert_true (watch_is_ready (&watch));
+
+  for (int pass = 0; pass < 3; pass++)
+    {
+      guint n = channel_fill (a, 0, 100);
+
+      channel_fill (a, 0, 1);
+      g_assert_false (watch_is_ready (&watch));
+      for (guint i = 0; i < n; i++)
+        g_bytes_unref (q_task_channel_read (b, NULL, NULL));
+      test_run_until (NULL, watch.n_called);
+      g_assert_true (watch_is_ready (&watch));
+      while (watch_is_ready (&watch))
+        {
+          GBytes *rest = q_task_channel_try_read (b, NULL);
+
+          if (rest == NULL)
+            break;
+          g_bytes_unref (rest);
+        }
+    }
+
+  channel_fill (a, 0, 100);
+  channel_fill (a, 0, 1);
+  g_assert_false (watch_is_ready (&watch));
+  q_task_channel_close (b);
+  test_run_until (NULL, watch.n_called);
+  q_task_channel_close (a);
+  g_assert_true (watch_is_ready (&watch));
+  watch_stop (source);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+static void
+test_source_cancellable (gconstpointer kind)
+{
+  TestFate fate = TEST_FATE_INIT;
+  GCancellable *cancellable = test_cancellable_new (&fate);
+  QTaskChannel *a, *b;
+  GSource *source;
+  Watch watch;
+
+  channel_pair_new (KIND, &a, &b);
+  source = watch_start (&watch, a, G_IO_IN, cancellable, NULL);
+  g_assert_false (watch_is_ready (&watch));
+  g_cancellable_cancel (cancellable);
+  g_assert_true (watch_is_ready (&watch));
+  watch.result = G_SOURCE_REMOVE;
+  g_assert_true (watch_is_ready (&watch));
+  g_assert_cmpint (watch.n_called, ==, 1);
+  g_assert_cmpint (test_fate_get_count (&watch.fate), ==, 1);
+  g_assert_false (watch_is_ready (&watch));
+  g_source_unref (source);
+  g_object_unref (cancellable);
+  g_assert_cmpint (test_fate_get_count (&fate), ==, 1);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+/* It holds the channel. */
+static void
+test_source_outlives (gconstpointer kind)
+{
+  TestFate fate = TEST_FATE_INIT;
+  QTaskChannel *a, *b;
+  GSource *source;
+  Watch watch;
+
+  channel_pair_new (KIND, &a, &b);
+  test_fate_watch (&fate, a);
+  source = watch_start (&watch, a, G_IO_IN, NULL, NULL);
+  g_object_unref (a);
+  test_assert_alive (&fate);
+  g_assert_false (watch_is_ready (&watch));
+  write_string (b, "heard");
+  g_assert_true (watch_is_ready (&watch));
+  g_assert_true (watch.channel == a);
+  assert_read (a, "heard");
+  watch_stop (source);
+  g_assert_cmpint (test_fate_get_count (&fate), ==, 1);
+  assert_end (b);
+  finalize_channel (b);
+}
+
+static void
+test_source_context_goes (gconstpointer kind)
+{
+  for (int n_messages = 0; n_messages < 2; n_messages++)
+    {
+      GMainContext *context = g_main_context_new ();
+      QTaskChannel *a, *b;
+      GSource *sources[2];
+      Watch watches[2];
+
+      channel_pair_new (KIND, &a, &b);
+      sources[0] = watch_start (&watches[0], a, G_IO_IN, NULL, context);
+      sources[1] = watch_start (&watches[1], a, G_IO_OUT, NULL, context);
+      g_main_context_iteration (context, FALSE);
+      if (n_messages > 0)
+        write_string (b, "for nobody");
+      g_main_context_unref (context);
+      for (int i = 0; i < 2; i++)
+        {
+          g_assert_cmpint (test_fate_get_count (&watches[i].fate), ==, 1);
+          g_assert_true (g_source_is_destroyed (sources[i]));
+        }
+      write_string (b, "for nobody");
+      write_string (a, "for nobody");
+      for (int i = 0; i < 2; i++)
+        g_source_unref (sources[i]);
+      finalize_channel (a);
+      finalize_channel (b);
+    }
+}
+
+/* One that never was in a context, and several at once in two contexts */
+static void
+test_sources (gconstpointer kind)
+{
+  GMainContext *context = g_main_context_new ();
+  QTaskChannel *a, *b;
+  GSource *sources[3];
+  Watch watches[3];
+
+  channel_pair_new (KIND, &a, &b);
+  g_source_unref (q_task_channel_create_source (a, G_IO_IN, NULL));
+  g_source_unref (q_task_channel_create_source (a, G_IO_OUT, NULL));
+  sources[0] = watch_start (&watches[0], a, G_IO_IN, NULL, NULL);
+  sources[1] = watch_start (&watches[1], a, G_IO_IN, NULL, context);
+  sources[2] = watch_start (&watches[2], b, G_IO_IN | G_IO_OUT, NULL, NULL);
+  g_source_set_priority (sources[0], 10);
+  g_assert_true (watch_is_ready (&watches[2]));
+  g_assert_cmpint (watches[0].n_called, ==, 0);
+  write_string (b, "to all");
+  test_run_until (NULL, watches[0].n_called);
+  test_run_until (context, watches[1].n_called);
+  assert_read (a, "to all");
+  for (int i = 0; i < 3; i++)
+    watch_stop (sources[i]);
+  g_main_context_unref (context);
+  finalize_channel (a);
+  finalize_channel (b);
+}
