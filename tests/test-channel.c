@@ -1286,8 +1286,8 @@ test_write_async (gconstpointer kind)
       if (i == n + 2)
         continue;
 
-      /* Nothing overtakes those that wait. */
-      if (i < n + 10)
+      /* Nothing overtakes those that wait. (What the kernel has taken does not wait.) */
+      if (i == 0 || (KIND == CHANNEL_MEMORY && i < n + 10))
         {
           g_assert_false (q_task_channel_try_write (a, extra, &error));
           g_assert_error (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK);
@@ -1718,6 +1718,741 @@ test_sources (gconstpointer kind)
   for (int i = 0; i < 3; i++)
     watch_stop (sources[i]);
   g_main_context_unref (context);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+/* Message functions */
+
+typedef struct
+{
+  QTaskChannel *channel;
+  GPtrArray *messages;
+  int n_ends;
+  int n_called;
+  GThread *thread;
+  TestFate fate;
+  TestGate ended;
+  void (*then) (QTaskChannel *channel, gpointer listener); /* called with each message */
+} Listener;
+
+#define LISTENER_INIT { .fate = TEST_FATE_INIT, .ended = TEST_GATE_INIT }
+
+static void
+message_cb (QTaskChannel *channel,
+            GBytes *message,
+            gpointer data)
+{
+  Listener *listener = data;
+
+  if (listener->channel != NULL)
+    g_assert_true (channel == listener->channel);
+  g_assert_cmpint (listener->n_ends, ==, 0);
+  test_assert_alive (&listener->fate);
+  listener->thread = g_thread_self ();
+  listener->n_called++;
+  if (message == NULL)
+    {
+      listener->n_ends++;
+      test_gate_open (&listener->ended);
+    }
+  else
+    {
+      if (listener->messages == NULL)
+        listener->messages = g_ptr_array_new_with_free_func ((GDestroyNotify) g_bytes_unref);
+      g_ptr_array_add (listener->messages, g_bytes_ref (message));
+    }
+  if (listener->then != NULL)
+    listener->then (channel, listener);
+}
+
+static void
+listener_gone_cb (gpointer data)
+{
+  test_fate_notify (&((Listener *) data)->fate);
+}
+
+static guint
+listener_get_n (Listener *listener)
+{
+  return listener->messages != NULL ? listener->messages->len : 0;
+}
+
+static void
+listener_clear (Listener *listener)
+{
+  g_clear_pointer (&listener->messages, g_ptr_array_unref);
+}
+
+static void
+listen (QTaskChannel *channel,
+        Listener *listener)
+{
+  q_task_channel_set_message_func (channel, message_cb, listener, listener_gone_cb);
+}
+
+#define assert_heard(listener, i, string) \
+  assert_bytes (g_ptr_array_index ((listener)->messages, i), string)
+
+static void
+test_message_func (gconstpointer kind)
+{
+  Listener listener = LISTENER_INIT;
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+  listener.channel = a;
+
+  /* What was there before, what comes later, and the end, once. */
+  write_string (b, "before");
+  write_string (b, "");
+  listen (a, &listener);
+  g_assert_cmpint (listener.n_called, ==, 0);
+  test_run_until (NULL, listener_get_n (&listener) == 2);
+  write_string (b, "after");
+  test_run_until (NULL, listener_get_n (&listener) == 3);
+  test_run_pending (NULL);
+  g_assert_cmpint (listener.n_called, ==, 3);
+  write_string (b, "last");
+  q_task_channel_close (b);
+  test_run_until (NULL, listener.n_ends == 1);
+  test_run_pending (NULL);
+  g_assert_cmpint (listener.n_called, ==, 5);
+  assert_heard (&listener, 0, "before");
+  assert_heard (&listener, 1, "");
+  assert_heard (&listener, 2, "after");
+  assert_heard (&listener, 3, "last");
+  g_assert_true (listener.thread == g_thread_self ());
+
+  /* It is over, and reads go on to say so. */
+  assert_end (a);
+  g_assert_cmpint (listener.n_called, ==, 5);
+  finalize_channel (a);
+  test_run_pending (NULL);
+  test_assert_destroyed_here (&listener.fate);
+  finalize_channel (b);
+  listener_clear (&listener);
+}
+
+/* Set when all is over: it is told at once, but not inside of the call. */
+static void
+test_message_func_at_the_end (gconstpointer kind)
+{
+  Listener listener = LISTENER_INIT;
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+  finalize_channel (b);
+  assert_end (a);
+  listen (a, &listener);
+  g_assert_cmpint (listener.n_called, ==, 0);
+  test_run_until (NULL, listener.n_ends == 1);
+  g_assert_cmpint (listener.n_called, ==, 1);
+  finalize_channel (a);
+  test_run_pending (NULL);
+  test_assert_destroyed_here (&listener.fate);
+  listener_clear (&listener);
+}
+
+static void
+test_message_func_order (gconstpointer kind)
+{
+  Listener listener = LISTENER_INIT;
+  QTaskChannel *a, *b;
+  GThread *thread;
+
+  channel_pair_new (KIND, &a, &b);
+  listen (b, &listener);
+  thread = g_thread_new ("write-sizes", write_sizes_thread, a);
+  test_run_until (NULL, listener_get_n (&listener) == G_N_ELEMENTS (sizes));
+  g_thread_join (thread);
+  for (guint i = 0; i < G_N_ELEMENTS (sizes); i++)
+    channel_message_check (g_ptr_array_index (listener.messages, i), i, sizes[i]);
+  finalize_channel (a);
+  test_run_until (NULL, listener.n_ends == 1);
+  finalize_channel (b);
+  test_run_pending (NULL);
+  test_assert_destroyed_here (&listener.fate);
+  listener_clear (&listener);
+}
+
+/* Removed, it is called no more, and what it did not take is read by others. */
+static void
+test_message_func_removed (gconstpointer kind)
+{
+  Listener listener = LISTENER_INIT, second = LISTENER_INIT;
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+  listen (a, &listener);
+  write_string (b, "one");
+  test_run_until (NULL, listener_get_n (&listener) == 1);
+  q_task_channel_set_message_func (a, NULL, NULL, NULL);
+  test_run_pending (NULL);
+  test_assert_destroyed_here (&listener.fate);
+  write_string (b, "two");
+  test_run_pending (NULL);
+  g_assert_cmpint (listener.n_called, ==, 1);
+  assert_read (a, "two");
+
+  /* Removed before it could take what is there */
+  listener.fate = (TestFate) TEST_FATE_INIT;
+  listen (a, &listener);
+  write_string (b, "three");
+  q_task_channel_set_message_func (a, NULL, NULL, NULL);
+  test_run_pending (NULL);
+  test_assert_destroyed_here (&listener.fate);
+  g_assert_cmpint (listener.n_called, ==, 1);
+  assert_read (a, "three");
+  q_task_channel_set_message_func (a, NULL, NULL, NULL);
+
+  /* Replaced */
+  listener.fate = (TestFate) TEST_FATE_INIT;
+  listen (a, &listener);
+  write_string (b, "four");
+  listen (a, &second);
+  test_run_until (NULL, listener_get_n (&second) == 1);
+  test_assert_destroyed_here (&listener.fate);
+  test_assert_alive (&second.fate);
+  g_assert_cmpint (listener.n_called, ==, 1);
+  assert_heard (&second, 0, "four");
+
+  finalize_channel (a);
+  test_run_pending (NULL);
+  test_assert_destroyed_here (&second.fate);
+  g_assert_cmpint (second.n_ends, ==, 0);
+  finalize_channel (b);
+  listener_clear (&listener);
+  listener_clear (&second);
+}
+
+typedef struct
+{
+  QTaskChannel *channel;
+  Listener *listener;
+} Setting;
+
+static void
+listen_here (gpointer data,
+             gpointer unused)
+{
+  Setting *setting = data;
+
+  if (setting->listener != NULL)
+    listen (setting->channel, setting->listener);
+  else
+    q_task_channel_set_message_func (setting->channel, NULL, NULL, NULL);
+}
+
+/* In the context of who set it; released there, whoever replaces it or drops the channel. */
+static void
+test_message_func_elsewhere (gconstpointer kind)
+{
+  for (int how = 0; how < 4; how++)
+    {
+      TestLoop *loop = test_loop_new ("listener");
+      GThread *owner = test_loop_get_thread (loop);
+      Listener listener = LISTENER_INIT, second = LISTENER_INIT;
+      Setting setting = { NULL, &listener };
+      QTaskChannel *a, *b;
+
+      channel_pair_new (KIND, &a, &b);
+      setting.channel = a;
+      test_loop_call (loop, listen_here, &setting);
+      write_string (b, "one");
+
+      switch (how)
+        {
+        case 0:
+          q_task_channel_set_message_func (a, NULL, NULL, NULL);
+          test_fate_wait (&listener.fate);
+          finalize_channel (a);
+          break;
+        case 1:
+          listen (a, &second);
+          test_fate_wait (&listener.fate);
+          finalize_channel (a);
+          test_run_pending (NULL);
+          test_assert_destroyed_here (&second.fate);
+          break;
+        case 2:
+          q_task_channel_close (b);
+          test_gate_wait (&listener.ended);
+          g_object_unref (a);
+          test_fate_wait (&listener.fate);
+          break;
+        default:
+          /* The function may be in a call, with the channel. */
+          g_object_unref (a);
+          test_fate_wait (&listener.fate);
+          break;
+        }
+
+      test_assert_destroyed_in (&listener.fate, owner);
+      if (listener.thread != NULL)
+        g_assert_true (listener.thread == owner);
+      test_loop_free (loop);
+      finalize_channel (b);
+      listener_clear (&listener);
+      listener_clear (&second);
+    }
+}
+
+/* The context goes first: what was given is released, and messages stay for others. */
+static void
+test_message_func_context_goes (gconstpointer kind)
+{
+  for (int n_messages = 0; n_messages < 2; n_messages++)
+    {
+      GMainContext *context = g_main_context_new ();
+      Listener listener = LISTENER_INIT;
+      QTaskChannel *a, *b;
+
+      channel_pair_new (KIND, &a, &b);
+      g_main_context_push_thread_default (context);
+      listen (a, &listener);
+      g_main_context_pop_thread_default (context);
+      if (n_messages > 0)
+        write_string (b, "one");
+      g_main_context_unref (context);
+      write_string (b, "two");
+      q_task_channel_close (b);
+      if (n_messages > 0)
+        assert_read (a, "one");
+      assert_read (a, "two");
+      assert_end (a);
+      finalize_channel (a);
+      finalize_channel (b);
+      test_run_pending (NULL);
+      g_assert_cmpint (listener.n_called, ==, 0);
+      g_assert_cmpint (test_fate_get_count (&listener.fate), ==, 1);
+    }
+}
+
+static void
+then_close (QTaskChannel *channel,
+            gpointer data)
+{
+  q_task_channel_close (channel);
+}
+
+static void
+then_unset (QTaskChannel *channel,
+            gpointer data)
+{
+  Listener *listener = data;
+
+  q_task_channel_set_message_func (channel, NULL, NULL, NULL);
+  /* It is not released while it is called. */
+  g_assert_cmpint (listener->n_called, ==, 1);
+}
+
+static void
+then_unref (QTaskChannel *channel,
+            gpointer data)
+{
+  Listener *listener = data;
+
+  if (listener->n_called == 1)
+    g_object_unref (channel);
+}
+
+static Listener *next_listener;
+
+static void
+then_replace (QTaskChannel *channel,
+              gpointer data)
+{
+  listen (channel, next_listener);
+}
+
+/* The function does away with itself, at the first of several messages. */
+static void
+test_message_func_recursion (gconstpointer kind)
+{
+  static void (*const thens[]) (QTaskChannel *, gpointer) = {
+    then_close, then_unset, then_unref, then_replace
+  };
+
+  for (guint i = 0; i < G_N_ELEMENTS (thens); i++)
+    {
+      Listener listener = LISTENER_INIT, next = LISTENER_INIT;
+      TestFate fate = TEST_FATE_INIT;
+      QTaskChannel *a, *b;
+
+      channel_pair_new (KIND, &a, &b);
+      test_fate_watch (&fate, a);
+      write_string (b, "one");
+      write_string (b, "two");
+      write_string (b, "three");
+      next_listener = &next;
+      listener.then = thens[i];
+      listen (a, &listener);
+      test_run_until (NULL, listener_get_n (&listener) == 1);
+      test_run_pending (NULL);
+      assert_heard (&listener, 0, "one");
+      g_assert_cmpuint (listener_get_n (&listener), ==, 1);
+
+      if (thens[i] == then_close)
+        {
+          /* Whether it is told of an end that it made is open; once at most. */
+          g_assert_cmpint (listener.n_ends, <=, 1);
+          assert_reads_fail (a, G_IO_ERROR, G_IO_ERROR_CLOSED);
+          assert_writes_fail (b, G_IO_ERROR, G_IO_ERROR_BROKEN_PIPE);
+        }
+      else if (thens[i] == then_unset)
+        {
+          g_assert_cmpint (listener.n_called, ==, 1);
+          assert_read (a, "two");
+          assert_read (a, "three");
+          assert_would_block (a);
+        }
+      else if (thens[i] == then_unref)
+        {
+          g_assert_cmpint (test_fate_get_count (&fate), ==, 1);
+          assert_end (b);
+        }
+      else
+        {
+          test_run_until (NULL, listener_get_n (&next) == 2);
+          g_assert_cmpint (listener.n_called, ==, 1);
+          assert_heard (&next, 0, "two");
+          assert_heard (&next, 1, "three");
+        }
+
+      if (thens[i] != then_unref)
+        finalize_channel (a);
+      finalize_channel (b);
+      test_run_pending (NULL);
+      test_assert_destroyed_here (&listener.fate);
+      listener_clear (&listener);
+      listener_clear (&next);
+    }
+}
+
+/* The channel is closed before its function heard all: it hears no more of it. */
+static void
+test_message_func_and_close (gconstpointer kind)
+{
+  Listener listener = LISTENER_INIT;
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+  listen (a, &listener);
+  for (int i = 0; i < 10; i++)
+    write_string (b, "dropped");
+  q_task_channel_close (a);
+  test_run_pending (NULL);
+  g_assert_cmpuint (listener_get_n (&listener), ==, 0);
+  g_assert_cmpint (listener.n_ends, <=, 1);
+  finalize_channel (a);
+  test_run_pending (NULL);
+  test_assert_destroyed_here (&listener.fate);
+  finalize_channel (b);
+}
+
+/* A loop inside of the function goes on to receive. */
+static int depth;
+
+static void
+then_nest (QTaskChannel *channel,
+           gpointer data)
+{
+  Listener *listener = data;
+
+  if (listener->n_called < 5)
+    {
+      int n = listener->n_called;
+
+      depth++;
+      test_run_until (NULL, listener->n_called > n);
+      depth--;
+    }
+}
+
+static void
+test_message_func_nested (gconstpointer kind)
+{
+  Listener listener = LISTENER_INIT;
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+  listener.then = then_nest;
+  listen (a, &listener);
+  for (int i = 0; i < 10; i++)
+    {
+      g_autofree char *string = g_strdup_printf ("%d", i);
+
+      write_string (b, string);
+    }
+  q_task_channel_close (b);
+  test_run_until (NULL, listener.n_ends == 1);
+  g_assert_cmpint (depth, ==, 0);
+  g_assert_cmpuint (listener_get_n (&listener), ==, 10);
+  for (int i = 0; i < 10; i++)
+    {
+      g_autofree char *string = g_strdup_printf ("%d", i);
+
+      assert_heard (&listener, i, string);
+    }
+  finalize_channel (a);
+  finalize_channel (b);
+  test_run_pending (NULL);
+  test_assert_destroyed_here (&listener.fate);
+  listener_clear (&listener);
+}
+
+/* Both ends have functions: they talk to each other. */
+#define N_ECHOES 1000
+
+static void
+then_echo (QTaskChannel *channel,
+           gpointer data)
+{
+  Listener *listener = data;
+  guint n = listener_get_n (listener);
+  g_autoptr (GError) error = NULL;
+
+  if (listener->n_ends > 0)
+    return;
+
+  if (n == N_ECHOES)
+    q_task_channel_close (channel);
+  else
+    {
+      g_autoptr (GBytes) message = channel_message_new (n, n % 300);
+
+      g_assert_true (q_task_channel_try_write (channel, message, &error));
+      g_assert_no_error (error);
+    }
+}
+
+static void
+test_message_func_echo (gconstpointer kind)
+{
+  Listener listeners[2] = { LISTENER_INIT, LISTENER_INIT };
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+  listeners[0].then = listeners[1].then = then_echo;
+  listen (a, &listeners[0]);
+  listen (b, &listeners[1]);
+  write_string (a, "");
+  test_run_until (NULL, listeners[0].n_ends + listeners[1].n_ends == 1);
+  g_assert_cmpuint (listener_get_n (&listeners[0]), ==, N_ECHOES - 1);
+  g_assert_cmpuint (listener_get_n (&listeners[1]), ==, N_ECHOES);
+  for (guint i = 1; i < N_ECHOES - 1; i++)
+    channel_message_check (g_ptr_array_index (listeners[0].messages, i - 1), i, i % 300);
+  finalize_channel (a);
+  finalize_channel (b);
+  test_run_pending (NULL);
+  for (int i = 0; i < 2; i++)
+    {
+      test_assert_destroyed_here (&listeners[i].fate);
+      listener_clear (&listeners[i]);
+    }
+}
+
+/* Guarantee 5: a flood of messages for a second, and timers that are in time.
+ *
+ * How late the timers would be on this machine with nothing of ours to do is measured with
+ * a source that does the same work in slices. */
+#define TIMER_INTERVAL 16
+
+typedef struct
+{
+  gint64 last;
+  gint64 latest;
+  int n_late;
+  int n_called;
+} Lateness;
+
+static gboolean
+lateness_cb (gpointer data)
+{
+  Lateness *lateness = data;
+  gint64 now = g_get_monotonic_time ();
+  gint64 late = now - lateness->last - TIMER_INTERVAL * 1000;
+
+  lateness->latest = MAX (lateness->latest, late);
+  lateness->n_late += late > 8000;
+  lateness->last = now;
+  lateness->n_called++;
+
+  return G_SOURCE_CONTINUE;
+}
+
+static GSource *
+lateness_source_new (Lateness *lateness,
+                     int priority)
+{
+  GSource *source = g_timeout_source_new (TIMER_INTERVAL);
+
+  *lateness = (Lateness){ .last = g_get_monotonic_time () };
+  g_source_set_priority (source, priority);
+  g_source_set_callback (source, lateness_cb, lateness, NULL);
+  g_source_attach (source, NULL);
+
+  return source;
+}
+
+typedef struct
+{
+  QTaskChannel *channel;
+  gint64 end_time;
+  int n_called;
+  int is_over;
+} Flood;
+
+static gpointer
+flood_thread (gpointer data)
+{
+  Flood *flood = data;
+  g_autoptr (GBytes) message = channel_message_new (1, 64);
+
+  while (!g_atomic_int_get (&flood->is_over))
+    if (!q_task_channel_write_bytes (flood->channel, message, NULL, NULL))
+      break;
+  q_task_channel_close (flood->channel);
+
+  return NULL;
+}
+
+static void
+flood_cb (QTaskChannel *channel,
+          GBytes *message,
+          gpointer data)
+{
+  Flood *flood = data;
+  gint64 begin = g_get_monotonic_time ();
+
+  if (message == NULL)
+    {
+      g_assert_cmpint (g_atomic_int_get (&flood->is_over), ==, 1);
+      flood->end_time = 0;
+      return;
+    }
+
+  if (begin >= flood->end_time)
+    {
+      g_atomic_int_set (&flood->is_over, 1);
+      return;
+    }
+
+  while (g_get_monotonic_time () < begin + 20)
+    ;
+  flood->n_called++;
+}
+
+static void
+test_responsive (gconstpointer kind)
+{
+  int n_tries = 5;
+  int n_late = 0;
+
+  /* Another program may take the processor for a while; hardly each time. */
+  do
+    {
+      Flood flood = { 0 };
+      QTaskChannel *a, *b;
+      Lateness input, paint;
+      GSource *sources[2];
+      GThread *thread;
+
+      channel_pair_new (KIND, &a, &b);
+      q_task_channel_set_message_func (b, flood_cb, &flood, NULL);
+      flood.channel = a;
+      flood.end_time = g_get_monotonic_time () + G_TIME_SPAN_SECOND;
+      sources[0] = lateness_source_new (&input, 0);
+      sources[1] = lateness_source_new (&paint, 120);
+      thread = g_thread_new ("flood", flood_thread, &flood);
+      test_run_until (NULL, g_atomic_int_get (&flood.is_over));
+      for (int i = 0; i < 2; i++)
+        {
+          lateness_cb (i == 0 ? &input : &paint);
+          g_source_destroy (sources[i]);
+          g_source_unref (sources[i]);
+        }
+      test_run_until (NULL, flood.end_time == 0);
+      g_thread_join (thread);
+      finalize_channel (a);
+      finalize_channel (b);
+
+      n_late = input.n_late + paint.n_late;
+      g_test_message ("%d messages; a timer at priority 0 was called %d times, %d us late at worst, "
+                      "one at 120 %d times and %d us",
+                      flood.n_called, input.n_called, (int) input.latest, paint.n_called,
+                      (int) paint.latest);
+
+      /* Without slices both would be a second late, each time. */
+      if (is_slow ())
+        {
+          g_assert_cmpint (input.latest, <, 300 * 1000);
+          g_assert_cmpint (paint.latest, <, 300 * 1000);
+          n_late = 0;
+        }
+      g_assert_cmpint (flood.n_called, >, is_slow () ? 100 : 2000);
+    }
+  while (n_late > 0 && --n_tries > 0);
+
+  g_assert_cmpint (n_late, ==, 0);
+}
+
+/* Several that read from one end: each message comes to one of them. */
+typedef struct
+{
+  QTaskChannel *channel;
+  int n_seen[2000];
+} Readers;
+
+static gpointer
+reader_thread (gpointer data)
+{
+  Readers *readers = data;
+  int last = -1;
+
+  for (;;)
+    {
+      g_autoptr (GError) error = NULL;
+      g_autoptr (GBytes) message = q_task_channel_read (readers->channel, NULL, &error);
+      guint number;
+
+      g_assert_no_error (error);
+      if (message == NULL)
+        return NULL;
+      g_assert_cmpuint (g_bytes_get_size (message), ==, sizeof number);
+      memcpy (&number, g_bytes_get_data (message, NULL), sizeof number);
+      g_assert_cmpuint (number, <, G_N_ELEMENTS (readers->n_seen));
+      g_assert_cmpint ((int) number, >, last);
+      last = (int) number;
+      g_atomic_int_inc (&readers->n_seen[number]);
+    }
+}
+
+static void
+test_several_readers (gconstpointer kind)
+{
+  g_autofree Readers *readers = g_new0 (Readers, 1);
+  GThread *threads[4];
+  QTaskChannel *a, *b;
+
+  channel_pair_new (KIND, &a, &b);
+  readers->channel = b;
+  for (int i = 0; i < 4; i++)
+    threads[i] = g_thread_new ("reader", reader_thread, readers);
+  for (guint i = 0; i < G_N_ELEMENTS (readers->n_seen); i++)
+    {
+      g_autoptr (GBytes) message = channel_message_new (i, sizeof i);
+      g_autoptr (GError) error = NULL;
+
+      q_task_channel_write_bytes (a, message, NULL, &error);
+      g_assert_no_error (error);
+    }
+  q_task_channel_close (a);
+  for (int i = 0; i < 4; i++)
+    g_thread_join (threads[i]);
+  for (guint i = 0; i < G_N_ELEMENTS (readers->n_seen); i++)
+    g_assert_cmpint (readers->n_seen[i], ==, 1);
   finalize_channel (a);
   finalize_channel (b);
 }
