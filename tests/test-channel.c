@@ -1334,7 +1334,9 @@ test_write_after_write_async (gconstpointer kind)
     {
       g_autoptr (GBytes) arrived = q_task_channel_read (b, NULL, NULL);
 
-      channel_message_check (arrived, i < n ? i : i == n ? 1000 : 7, 100);
+      channel_message_check (arrived, i < n ? i : i == n ? 1000
+                                                         : 7,
+                             100);
     }
   blocker_join (&blocker);
   g_assert_no_error (blocker.error);
@@ -1736,7 +1738,10 @@ typedef struct
   void (*then) (QTaskChannel *channel, gpointer listener); /* called with each message */
 } Listener;
 
-#define LISTENER_INIT { .fate = TEST_FATE_INIT, .ended = TEST_GATE_INIT }
+#define LISTENER_INIT \
+  { \
+    .fate = TEST_FATE_INIT, .ended = TEST_GATE_INIT \
+  }
 
 static void
 message_cb (QTaskChannel *channel,
@@ -1944,6 +1949,13 @@ listen_here (gpointer data,
     q_task_channel_set_message_func (setting->channel, NULL, NULL, NULL);
 }
 
+/* When it is called, what was dispatched before has returned. */
+static void
+nothing_here (gpointer data,
+              gpointer unused)
+{
+}
+
 /* In the context of who set it; released there, whoever replaces it or drops the channel. */
 static void
 test_message_func_elsewhere (gconstpointer kind)
@@ -1966,11 +1978,13 @@ test_message_func_elsewhere (gconstpointer kind)
         case 0:
           q_task_channel_set_message_func (a, NULL, NULL, NULL);
           test_fate_wait (&listener.fate);
+          test_loop_call (loop, nothing_here, NULL);
           finalize_channel (a);
           break;
         case 1:
           listen (a, &second);
           test_fate_wait (&listener.fate);
+          test_loop_call (loop, nothing_here, NULL);
           finalize_channel (a);
           test_run_pending (NULL);
           test_assert_destroyed_here (&second.fate);
@@ -2238,7 +2252,7 @@ test_message_func_echo (gconstpointer kind)
   listen (a, &listeners[0]);
   listen (b, &listeners[1]);
   write_string (a, "");
-  test_run_until (NULL, listeners[0].n_ends + listeners[1].n_ends == 1);
+  test_run_until (NULL, listeners[0].n_ends == 1);
   g_assert_cmpuint (listener_get_n (&listeners[0]), ==, N_ECHOES - 1);
   g_assert_cmpuint (listener_get_n (&listeners[1]), ==, N_ECHOES);
   for (guint i = 1; i < N_ECHOES - 1; i++)
@@ -2455,4 +2469,423 @@ test_several_readers (gconstpointer kind)
     g_assert_cmpint (readers->n_seen[i], ==, 1);
   finalize_channel (a);
   finalize_channel (b);
+}
+
+/* Descriptors */
+
+static int
+get_fd (QTaskChannel *channel)
+{
+  g_autoptr (GError) error = NULL;
+  int fd = q_task_channel_get_fd (channel, &error);
+
+  g_assert_no_error (error);
+  g_assert_cmpint (fd, >=, 0);
+
+  return fd;
+}
+
+static void
+test_get_fd (gconstpointer kind)
+{
+  for (int early = 0; early < 2; early++)
+    {
+      g_autoptr (GError) error = NULL;
+      QTaskChannel *a, *b;
+      int fd = -1;
+
+      channel_pair_new (KIND, &a, &b);
+      if (early)
+        fd = get_fd (b);
+      else
+        {
+          write_string (a, "before");
+          fd = get_fd (b);
+          g_assert_true (fd_is_readable (fd));
+          assert_read (b, "before");
+        }
+      g_assert_true (fcntl (fd, F_GETFD) & FD_CLOEXEC);
+      g_assert_false (fd_is_readable (fd));
+
+      for (int i = 0; i < 5; i++)
+        {
+          write_string (a, "one");
+          g_assert_true (fd_is_readable (fd));
+          assert_read (b, "one");
+          g_assert_false (fd_is_readable (fd));
+
+          /* Several, an empty one among them: until the last was read. */
+          write_string (a, "one");
+          write_string (a, "");
+          write_string (a, "three");
+          g_assert_true (fd_is_readable (fd));
+          assert_read (b, "one");
+          g_assert_true (fd_is_readable (fd));
+          assert_read (b, "");
+          g_assert_true (fd_is_readable (fd));
+          g_assert_true (fd_is_readable (fd));
+          assert_read (b, "three");
+          g_assert_false (fd_is_readable (fd));
+          assert_would_block (b);
+          g_assert_false (fd_is_readable (fd));
+        }
+
+      /* What others read is gone, too. */
+      {
+        gsize message_size;
+        Reply reply = { 0 };
+
+        write_string (a, "one");
+        q_task_channel_read_async (b, NULL, read_cb, &reply);
+        test_run_until (NULL, reply.called);
+        reply_clear (&reply);
+        g_assert_false (fd_is_readable (fd));
+        write_string (a, "two");
+        g_assert_true (fd_is_readable (fd));
+        g_assert_true (q_task_channel_read_into (b, NULL, 0, &message_size, NULL, &error));
+        g_assert_false (fd_is_readable (fd));
+      }
+
+      /* Writing at this end has nothing to do with it. */
+      write_string (b, "other direction");
+      g_assert_false (fd_is_readable (fd));
+
+      /* The end is readable for good. */
+      write_string (a, "last");
+      q_task_channel_close (a);
+      g_assert_true (fd_is_readable (fd));
+      assert_read (b, "last");
+      g_assert_true (fd_is_readable (fd));
+      assert_end (b);
+      g_assert_true (fd_is_readable (fd));
+      g_assert_cmpint (get_fd (b), ==, fd);
+
+      /* Closed with this end */
+      q_task_channel_close (b);
+      g_assert_cmpint (fcntl (fd, F_GETFD), ==, -1);
+      g_assert_cmpint (errno, ==, EBADF);
+      g_assert_cmpint (q_task_channel_get_fd (b, &error), ==, -1);
+      g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CLOSED);
+      finalize_channel (a);
+      finalize_channel (b);
+    }
+}
+
+/* Polled by another thread, that makes no call of the library before it is readable */
+static gpointer
+poll_thread (gpointer data)
+{
+  QTaskChannel *channel = data;
+  struct pollfd poll_fd = { get_fd (channel), POLLIN, 0 };
+  guint n = 0;
+
+  for (;;)
+    {
+      g_autoptr (GError) error = NULL;
+      g_autoptr (GBytes) message = NULL;
+      int ready;
+
+      poll_fd.revents = 0;
+      ready = poll (&poll_fd, 1, TEST_TIME_LIMIT * 1000);
+      g_assert_cmpint (ready, ==, 1);
+      message = q_task_channel_try_read (channel, &error);
+      if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
+        continue; /* a part of one */
+      g_assert_no_error (error);
+      if (message == NULL)
+        return GUINT_TO_POINTER (n);
+      channel_message_check (message, n, n % 200);
+      n++;
+    }
+}
+
+static void
+test_get_fd_in_threads (gconstpointer kind)
+{
+  QTaskChannel *a, *b;
+  GThread *thread;
+
+  channel_pair_new (KIND, &a, &b);
+  thread = g_thread_new ("poll", poll_thread, b);
+  for (guint i = 0; i < 3000; i++)
+    {
+      g_autoptr (GBytes) message = channel_message_new (i, i % 200);
+      g_autoptr (GError) error = NULL;
+
+      q_task_channel_write_bytes (a, message, NULL, &error);
+      g_assert_no_error (error);
+      if (i % 100 == 0)
+        g_usleep (500);
+    }
+  q_task_channel_close (a);
+  g_assert_cmpuint (GPOINTER_TO_UINT (g_thread_join (thread)), ==, 3000);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+static void
+test_get_fd_with_message_func (gconstpointer kind)
+{
+  Listener listener = LISTENER_INIT;
+  QTaskChannel *a, *b;
+  int fd;
+
+  channel_pair_new (KIND, &a, &b);
+  fd = get_fd (b);
+  listen (b, &listener);
+  for (int i = 0; i < 10; i++)
+    write_string (a, "message");
+  test_run_until (NULL, listener_get_n (&listener) == 10);
+  g_assert_false (fd_is_readable (fd));
+  finalize_channel (a);
+  test_run_until (NULL, listener.n_ends == 1);
+  g_assert_true (fd_is_readable (fd));
+  finalize_channel (b);
+  listener_clear (&listener);
+}
+
+/* In memory they cost none before one is asked for, and then two. */
+static void
+test_memory_costs_no_descriptor (void)
+{
+  QTaskChannel *pairs[1000][2];
+  Listener listener = LISTENER_INIT;
+  guint before;
+
+  /* What GLib makes once */
+  test_run_pending (NULL);
+  before = count_descriptors ();
+
+  for (guint i = 0; i < G_N_ELEMENTS (pairs); i++)
+    {
+      Blocker blocker = { 0 };
+      GSource *source;
+      Watch watch;
+
+      q_task_channel_new_pair (&pairs[i][0], &pairs[i][1]);
+      write_string (pairs[i][0], "message");
+      assert_read (pairs[i][1], "message");
+      assert_would_block (pairs[i][1]);
+      source = watch_start (&watch, pairs[i][0], G_IO_IN, NULL, NULL);
+      g_assert_false (watch_is_ready (&watch));
+      watch_stop (source);
+      if (i % 100 == 0)
+        {
+          blocker_start (&blocker, pairs[i][0], CALL_READ, NULL);
+          write_string (pairs[i][1], "back");
+          blocker_join (&blocker);
+          blocker_clear (&blocker);
+        }
+    }
+  listen (pairs[0][0], &listener);
+  write_string (pairs[0][1], "heard");
+  test_run_until (NULL, listener_get_n (&listener) == 1);
+  g_assert_cmpuint (count_descriptors (), ==, before);
+
+  for (guint i = 0; i < 100; i++)
+    {
+      int fd = get_fd (pairs[i][0]);
+
+      g_assert_cmpint (get_fd (pairs[i][0]), ==, fd);
+      g_assert_cmpuint (count_descriptors (), ==, before + 2 * (i + 1));
+    }
+
+  for (guint i = 0; i < 50; i++)
+    q_task_channel_close (pairs[i][0]);
+  g_assert_cmpuint (count_descriptors (), ==, before + 100);
+
+  for (guint i = 0; i < G_N_ELEMENTS (pairs); i++)
+    {
+      finalize_channel (pairs[i][0]);
+      finalize_channel (pairs[i][1]);
+    }
+  test_run_pending (NULL);
+  g_assert_cmpuint (count_descriptors (), ==, before);
+  listener_clear (&listener);
+}
+
+/* With no descriptor left only what asks for one fails. */
+static void
+test_no_descriptor_left (void)
+{
+  struct rlimit limit, old;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GArray) taken = g_array_new (FALSE, FALSE, sizeof (int));
+  Listener listener = LISTENER_INIT;
+  Blocker blocker = { 0 };
+  Reply reply = { 0 };
+  QTaskChannel *a, *b;
+  int fd;
+
+  /* What GLib and the tests make once */
+  q_task_channel_new_pair (&a, &b);
+  get_fd (a);
+  finalize_channel (a);
+  finalize_channel (b);
+  test_run_pending (NULL);
+
+  q_task_channel_new_pair (&a, &b);
+  g_assert_cmpint (getrlimit (RLIMIT_NOFILE, &old), ==, 0);
+  limit = old;
+  limit.rlim_cur = MIN (limit.rlim_cur, 200);
+  g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &limit), ==, 0);
+  while ((fd = open ("/dev/null", O_RDONLY | O_CLOEXEC)) != -1)
+    g_array_append_val (taken, fd);
+  g_assert_cmpint (errno, ==, EMFILE);
+
+  for (int pass = 0; pass < 3; pass++)
+    {
+      g_assert_cmpint (q_task_channel_get_fd (a, &error), ==, -1);
+      g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TOO_MANY_OPEN_FILES);
+      g_clear_error (&error);
+
+      /* The second time there is one, and two are needed. */
+      if (pass == 1)
+        {
+          fd = g_array_index (taken, int, taken->len - 1);
+          g_array_set_size (taken, taken->len - 1);
+          close (fd);
+        }
+    }
+
+  /* All goes on, in this and in others. */
+  for (int pass = 0; pass < 2; pass++)
+    {
+      QTaskChannel *c, *d;
+
+      q_task_channel_new_pair (&c, &d);
+      write_string (c, "one");
+      assert_read (d, "one");
+      q_task_channel_read_async (d, NULL, read_cb, &reply);
+      write_string (c, "two");
+      test_run_until (NULL, reply.called);
+      assert_bytes (reply.message, "two");
+      reply_clear (&reply);
+      listen (d, &listener);
+      write_string (c, "three");
+      test_run_until (NULL, listener_get_n (&listener) == 1);
+      finalize_channel (c);
+      finalize_channel (d);
+      test_run_pending (NULL);
+      test_assert_destroyed_here (&listener.fate);
+      listener_clear (&listener);
+      listener = (Listener) LISTENER_INIT;
+    }
+  blocker_start (&blocker, a, CALL_READ, NULL);
+  write_string (b, "woken");
+  blocker_join (&blocker);
+  assert_bytes (blocker.message, "woken");
+  blocker_clear (&blocker);
+
+  /* When there are some again, there is one for it. */
+  for (guint i = 0; i < taken->len; i++)
+    close (g_array_index (taken, int, i));
+  g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &old), ==, 0);
+  write_string (b, "waits");
+  g_assert_true (fd_is_readable (get_fd (a)));
+  assert_read (a, "waits");
+  g_assert_false (fd_is_readable (get_fd (a)));
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+/* What bindings and signal handlers of users rely on */
+static void
+test_two_in_one_thread (gconstpointer kind)
+{
+  Reply read = { 0 }, written = { 0 };
+  g_autoptr (GBytes) message = channel_message_new (3, 1000000);
+  QTaskChannel *a, *b;
+
+  /* One thread that reads and writes a message larger than all buffers, with a loop */
+  channel_pair_new (KIND, &a, &b);
+  q_task_channel_set_capacity (a, 10);
+  q_task_channel_write_async (a, message, NULL, write_cb, &written);
+  q_task_channel_read_async (b, NULL, read_cb, &read);
+  test_run_until (NULL, read.called && written.called);
+  g_assert_no_error (written.error);
+  channel_message_check (read.message, 3, 1000000);
+  reply_clear (&read);
+  reply_clear (&written);
+  finalize_channel (a);
+  finalize_channel (b);
+}
+
+int
+main (int argc,
+      char *argv[])
+{
+  g_test_init (&argc, &argv, NULL);
+
+  channel_test_add_all ("new", test_new);
+  channel_test_add_all ("leaves-nothing", test_new_leaves_nothing);
+  channel_test_add_one ("/channel/new-from-bad", test_new_from_bad);
+  channel_test_add_one ("/channel/new-from-fds", test_new_from_fds);
+  channel_test_add_one ("/channel/new-from-one-fd", test_new_from_one_fd);
+  channel_test_add_one ("/channel/new-from-socket", test_new_from_socket);
+
+  channel_test_add_all ("both-directions", test_both_directions);
+  channel_test_add_all ("empty-messages", test_empty_messages);
+  channel_test_add_all ("sizes", test_sizes);
+  channel_test_add_one ("/channel/memory/no-copy", test_no_copy);
+  channel_test_add_all ("unread-is-released", test_unread_is_released);
+  channel_test_add_all ("read-into", test_read_into);
+
+  channel_test_add_one ("/channel/memory/capacity-is-exact", test_capacity_is_exact);
+  channel_test_add_one ("/channel/memory/capacity-of-each-direction", test_capacity_of_each_direction);
+  channel_test_add_all ("capacity-1", test_capacity_1);
+  channel_test_add_all ("fill-and-empty", test_fill_and_empty);
+  channel_test_add_all ("fill-and-close", test_fill_and_close);
+  channel_test_add_all ("no-capacity", test_no_capacity);
+  channel_test_add_one ("/channel/memory/larger-than-capacity", test_larger_than_capacity);
+  channel_test_add_all ("capacity-grows", test_capacity_grows);
+  channel_test_add_all ("max-message-size", test_max_message_size);
+
+  channel_test_add_all ("close", test_close);
+  channel_test_add_all ("last-reference-closes", test_last_reference_closes);
+  channel_test_add_all ("close-both-full", test_close_both_full);
+  channel_test_add_all ("close-wakes", test_close_wakes);
+  channel_test_add_all ("close-wakes-all", test_close_wakes_all);
+  channel_test_add_all ("blocked-goes-on", test_blocked_goes_on);
+
+  channel_test_add_all ("cancelled-before", test_cancelled_before);
+  channel_test_add_all ("cancelled-while-blocked", test_cancelled_while_blocked);
+  channel_test_add_all ("cancel-races", test_cancel_races);
+
+  channel_test_add_all ("read-async", test_read_async);
+  channel_test_add_all ("write-async", test_write_async);
+  channel_test_add_all ("write-after-write-async", test_write_after_write_async);
+  channel_test_add_all ("async-cancelled", test_async_cancelled);
+  channel_test_add_all ("async-and-close", test_async_and_close);
+  channel_test_add_all ("async-elsewhere", test_async_elsewhere);
+  channel_test_add_all ("async-in-one-thread", test_two_in_one_thread);
+
+  channel_test_add_all ("source-in", test_source_in);
+  channel_test_add_all ("source-is-woken", test_source_is_woken);
+  channel_test_add_all ("source-out", test_source_out);
+  channel_test_add_all ("source-cancellable", test_source_cancellable);
+  channel_test_add_all ("source-outlives", test_source_outlives);
+  channel_test_add_all ("source-context-goes", test_source_context_goes);
+  channel_test_add_all ("sources", test_sources);
+
+  channel_test_add_all ("message-func", test_message_func);
+  channel_test_add_all ("message-func-at-the-end", test_message_func_at_the_end);
+  channel_test_add_all ("message-func-order", test_message_func_order);
+  channel_test_add_all ("message-func-removed", test_message_func_removed);
+  channel_test_add_all ("message-func-elsewhere", test_message_func_elsewhere);
+  channel_test_add_all ("message-func-context-goes", test_message_func_context_goes);
+  channel_test_add_all ("message-func-recursion", test_message_func_recursion);
+  channel_test_add_all ("message-func-and-close", test_message_func_and_close);
+  channel_test_add_all ("message-func-nested", test_message_func_nested);
+  channel_test_add_all ("message-func-echo", test_message_func_echo);
+  channel_test_add_all ("responsive", test_responsive);
+  channel_test_add_all ("several-readers", test_several_readers);
+
+  channel_test_add_all ("get-fd", test_get_fd);
+  channel_test_add_all ("get-fd-in-threads", test_get_fd_in_threads);
+  channel_test_add_all ("get-fd-with-message-func", test_get_fd_with_message_func);
+  channel_test_add_one ("/channel/memory/costs-no-descriptor", test_memory_costs_no_descriptor);
+  channel_test_add_one ("/channel/memory/no-descriptor-left", test_no_descriptor_left);
+
+  return g_test_run ();
 }
