@@ -537,7 +537,9 @@ test_capacity_of_each_direction (void)
   q_task_channel_set_capacity (b, 5);
   g_assert_cmpuint (channel_fill (a, 0, 1), ==, 2);
   g_assert_cmpuint (channel_fill (b, 0, 1), ==, 5);
-  assert_read (a, "\0");
+  g_bytes_unref (q_task_channel_read (a, NULL, NULL));
+  g_assert_cmpuint (channel_fill (b, 0, 1), ==, 1);
+  g_assert_cmpuint (channel_fill (a, 0, 1), ==, 0);
   finalize_channel (a);
   finalize_channel (b);
 }
@@ -1790,8 +1792,8 @@ listener_clear (Listener *listener)
 }
 
 static void
-listen (QTaskChannel *channel,
-        Listener *listener)
+hear (QTaskChannel *channel,
+      Listener *listener)
 {
   q_task_channel_set_message_func (channel, message_cb, listener, listener_gone_cb);
 }
@@ -1811,7 +1813,7 @@ test_message_func (gconstpointer kind)
   /* What was there before, what comes later, and the end, once. */
   write_string (b, "before");
   write_string (b, "");
-  listen (a, &listener);
+  hear (a, &listener);
   g_assert_cmpint (listener.n_called, ==, 0);
   test_run_until (NULL, listener_get_n (&listener) == 2);
   write_string (b, "after");
@@ -1849,7 +1851,7 @@ test_message_func_at_the_end (gconstpointer kind)
   channel_pair_new (KIND, &a, &b);
   finalize_channel (b);
   assert_end (a);
-  listen (a, &listener);
+  hear (a, &listener);
   g_assert_cmpint (listener.n_called, ==, 0);
   test_run_until (NULL, listener.n_ends == 1);
   g_assert_cmpint (listener.n_called, ==, 1);
@@ -1867,7 +1869,7 @@ test_message_func_order (gconstpointer kind)
   GThread *thread;
 
   channel_pair_new (KIND, &a, &b);
-  listen (b, &listener);
+  hear (b, &listener);
   thread = g_thread_new ("write-sizes", write_sizes_thread, a);
   test_run_until (NULL, listener_get_n (&listener) == G_N_ELEMENTS (sizes));
   g_thread_join (thread);
@@ -1889,7 +1891,7 @@ test_message_func_removed (gconstpointer kind)
   QTaskChannel *a, *b;
 
   channel_pair_new (KIND, &a, &b);
-  listen (a, &listener);
+  hear (a, &listener);
   write_string (b, "one");
   test_run_until (NULL, listener_get_n (&listener) == 1);
   q_task_channel_set_message_func (a, NULL, NULL, NULL);
@@ -1902,7 +1904,7 @@ test_message_func_removed (gconstpointer kind)
 
   /* Removed before it could take what is there */
   listener.fate = (TestFate) TEST_FATE_INIT;
-  listen (a, &listener);
+  hear (a, &listener);
   write_string (b, "three");
   q_task_channel_set_message_func (a, NULL, NULL, NULL);
   test_run_pending (NULL);
@@ -1913,9 +1915,9 @@ test_message_func_removed (gconstpointer kind)
 
   /* Replaced */
   listener.fate = (TestFate) TEST_FATE_INIT;
-  listen (a, &listener);
+  hear (a, &listener);
   write_string (b, "four");
-  listen (a, &second);
+  hear (a, &second);
   test_run_until (NULL, listener_get_n (&second) == 1);
   test_assert_destroyed_here (&listener.fate);
   test_assert_alive (&second.fate);
@@ -1944,7 +1946,7 @@ listen_here (gpointer data,
   Setting *setting = data;
 
   if (setting->listener != NULL)
-    listen (setting->channel, setting->listener);
+    hear (setting->channel, setting->listener);
   else
     q_task_channel_set_message_func (setting->channel, NULL, NULL, NULL);
 }
@@ -1982,7 +1984,7 @@ test_message_func_elsewhere (gconstpointer kind)
           finalize_channel (a);
           break;
         case 1:
-          listen (a, &second);
+          hear (a, &second);
           test_fate_wait (&listener.fate);
           test_loop_call (loop, nothing_here, NULL);
           finalize_channel (a);
@@ -2024,7 +2026,7 @@ test_message_func_context_goes (gconstpointer kind)
 
       channel_pair_new (KIND, &a, &b);
       g_main_context_push_thread_default (context);
-      listen (a, &listener);
+      hear (a, &listener);
       g_main_context_pop_thread_default (context);
       if (n_messages > 0)
         write_string (b, "one");
@@ -2077,7 +2079,7 @@ static void
 then_replace (QTaskChannel *channel,
               gpointer data)
 {
-  listen (channel, next_listener);
+  hear (channel, next_listener);
 }
 
 /* The function does away with itself, at the first of several messages. */
@@ -2101,7 +2103,7 @@ test_message_func_recursion (gconstpointer kind)
       write_string (b, "three");
       next_listener = &next;
       listener.then = thens[i];
-      listen (a, &listener);
+      hear (a, &listener);
       test_run_until (NULL, listener_get_n (&listener) == 1);
       test_run_pending (NULL);
       assert_heard (&listener, 0, "one");
@@ -2152,7 +2154,7 @@ test_message_func_and_close (gconstpointer kind)
   QTaskChannel *a, *b;
 
   channel_pair_new (KIND, &a, &b);
-  listen (a, &listener);
+  hear (a, &listener);
   for (int i = 0; i < 10; i++)
     write_string (b, "dropped");
   q_task_channel_close (a);
@@ -2192,7 +2194,7 @@ test_message_func_nested (gconstpointer kind)
 
   channel_pair_new (KIND, &a, &b);
   listener.then = then_nest;
-  listen (a, &listener);
+  hear (a, &listener);
   for (int i = 0; i < 10; i++)
     {
       g_autofree char *string = g_strdup_printf ("%d", i);
@@ -2249,8 +2251,8 @@ test_message_func_echo (gconstpointer kind)
 
   channel_pair_new (KIND, &a, &b);
   listeners[0].then = listeners[1].then = then_echo;
-  listen (a, &listeners[0]);
-  listen (b, &listeners[1]);
+  hear (a, &listeners[0]);
+  hear (b, &listeners[1]);
   write_string (a, "");
   test_run_until (NULL, listeners[0].n_ends == 1);
   g_assert_cmpuint (listener_get_n (&listeners[0]), ==, N_ECHOES - 1);
@@ -2632,7 +2634,7 @@ test_get_fd_with_message_func (gconstpointer kind)
 
   channel_pair_new (KIND, &a, &b);
   fd = get_fd (b);
-  listen (b, &listener);
+  hear (b, &listener);
   for (int i = 0; i < 10; i++)
     write_string (a, "message");
   test_run_until (NULL, listener_get_n (&listener) == 10);
@@ -2677,7 +2679,7 @@ test_memory_costs_no_descriptor (void)
           blocker_clear (&blocker);
         }
     }
-  listen (pairs[0][0], &listener);
+  hear (pairs[0][0], &listener);
   write_string (pairs[0][1], "heard");
   test_run_until (NULL, listener_get_n (&listener) == 1);
   g_assert_cmpuint (count_descriptors (), ==, before);
@@ -2761,7 +2763,7 @@ test_no_descriptor_left (void)
       test_run_until (NULL, reply.called);
       assert_bytes (reply.message, "two");
       reply_clear (&reply);
-      listen (d, &listener);
+      hear (d, &listener);
       write_string (c, "three");
       test_run_until (NULL, listener_get_n (&listener) == 1);
       finalize_channel (c);
@@ -2789,7 +2791,6 @@ test_no_descriptor_left (void)
   finalize_channel (b);
 }
 
-/* What bindings and signal handlers of users rely on */
 static void
 test_two_in_one_thread (gconstpointer kind)
 {
