@@ -1217,8 +1217,12 @@ int
 main (int argc,
       char *argv[])
 {
-  signal (SIGPIPE, SIG_DFL);
   g_test_init (&argc, &argv, NULL);
+
+  /* GSocket ignores SIGPIPE for the whole process when it is first used. A program that undoes
+   * that, or uses none, is none the worse off. */
+  g_type_class_unref (g_type_class_ref (G_TYPE_SOCKET));
+  signal (SIGPIPE, SIG_DFL);
 
   add ("bytes", test_bytes);
   add ("cut", test_cut);
