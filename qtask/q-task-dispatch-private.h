@@ -37,6 +37,7 @@ typedef enum {
 } QTaskOwnership;
 
 QTaskDispatch *q_task_dispatch_ref_for_context (GMainContext  *context);
+QTaskDispatch *q_task_dispatch_ref_ownerless   (void);
 QTaskDispatch *q_task_dispatch_ref             (QTaskDispatch *dispatch);
 void           q_task_dispatch_unref           (QTaskDispatch *dispatch);
 

@@ -75,6 +75,7 @@ struct _QTaskDispatch
   guint n_looks_to_skip;
   guint resting : 1;
   guint flip : 1;
+  gboolean is_ownerless; /* constant: whoever has something to deliver runs it */
 };
 
 static void dispatch_unref_notify (gpointer data);
@@ -654,6 +655,26 @@ q_task_dispatch_ref_for_context (GMainContext *context)
   return dispatch;
 }
 
+/* Gets the dispatch of tasks that have no owner: what comes is run in place, as that of a
+ * context that has gone, and whoever asks is the owner. */
+QTaskDispatch *
+q_task_dispatch_ref_ownerless (void)
+{
+  static QTaskDispatch *ownerless;
+
+  if (g_once_init_enter (&ownerless))
+    {
+      QTaskDispatch *dispatch = g_new0 (QTaskDispatch, 1);
+
+      g_mutex_init (&dispatch->lock);
+      dispatch->ref_count = 1;
+      dispatch->is_ownerless = TRUE;
+      g_once_init_leave (&ownerless, dispatch);
+    }
+
+  return q_task_dispatch_ref (ownerless);
+}
+
 /* Not a reference: only whoever keeps the context alive may use it. */
 GMainContext *
 q_task_dispatch_get_context (QTaskDispatch *dispatch)
@@ -664,7 +685,7 @@ q_task_dispatch_get_context (QTaskDispatch *dispatch)
 gboolean
 q_task_dispatch_is_lost (QTaskDispatch *dispatch)
 {
-  return g_atomic_pointer_get (&dispatch->context) == NULL;
+  return g_atomic_pointer_get (&dispatch->context) == NULL && !dispatch->is_ownerless;
 }
 
 /* Whether the calling thread is the owner: it holds the context, or it is the thread
@@ -678,7 +699,7 @@ q_task_dispatch_acquire (QTaskDispatch *dispatch,
   QTaskOwnership ownership = Q_TASK_OWNER_NOT;
   GMainContext *context;
 
-  if (dispatching == dispatch)
+  if (dispatching == dispatch || dispatch->is_ownerless)
     return Q_TASK_OWNER_ALREADY;
 
   g_mutex_lock (&dispatch->lock);
@@ -725,6 +746,12 @@ q_task_dispatch_deliver (QTaskDispatch *dispatch,
                          int priority)
 {
   QTaskNode *head;
+
+  if (G_UNLIKELY (dispatch->is_ownerless))
+    {
+      run_delivery (node, TRUE);
+      return;
+    }
 
   /* Whoever takes the delivery may drop the last other reference to the dispatch. */
   if (g_private_get (&recent_dispatch) != dispatch)

@@ -1248,18 +1248,45 @@ q_task_pool_core_drop (QTaskPoolCore *core)
 
 /* Pushing and listing */
 
+/* To be called with the lock held. */
+static gboolean
+check_closed (QTaskPoolCore *core,
+              GError **error)
+{
+  if (!core->is_closed)
+    return TRUE;
+
+  g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED,
+               _("The pool “%s” is closed and takes no more tasks"),
+                  core->name != NULL ? core->name : _("unnamed"));
+  return FALSE;
+}
+
+/* The same without the lock. */
+gboolean
+q_task_pool_core_check_closed (QTaskPoolCore *core,
+                               GError **error)
+{
+  gboolean is_open;
+
+  if (G_LIKELY (g_atomic_int_get (&core->is_open)))
+    return TRUE;
+
+  g_mutex_lock (&core->lock);
+  is_open = check_closed (core, error);
+  g_mutex_unlock (&core->lock);
+
+  return is_open;
+}
+
 static gboolean
 check_open (QTaskPoolCore *core,
             GError **error)
 {
   const char *name = core->name != NULL ? core->name : _("unnamed");
 
-  if (core->is_closed)
-    {
-      g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED,
-                   _("The pool “%s” is closed and takes no more tasks"), name);
-      return FALSE;
-    }
+  if (!check_closed (core, error))
+    return FALSE;
 
   if (q_task_pool_core_get_length (core) >= core->max_queued)
     {

@@ -261,6 +261,7 @@ guint       q_task_change               (QTaskPrivate   *priv,
                                          guint           set);
 QTaskExtra *q_task_ensure_extra         (QTaskPrivate   *priv);
 int         q_task_get_delivery_priority (QTaskPrivate  *priv);
+QTask      *q_task_new_ownerless        (void);
 void        q_task_release_data         (QTaskPrivate   *priv,
                                          gpointer        data,
                                          GDestroyNotify  destroy);

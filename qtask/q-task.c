@@ -154,6 +154,22 @@ q_task_ensure_extra (QTaskPrivate *priv)
 
 /* Owners */
 
+static _Thread_local gboolean makes_ownerless;
+
+/* Makes a task that any thread is the owner of: what is released is released where it is used
+ * last. It has no callback. */
+QTask *
+q_task_new_ownerless (void)
+{
+  QTask *task;
+
+  makes_ownerless = TRUE;
+  task = g_object_new (Q_TYPE_TASK, NULL);
+  makes_ownerless = FALSE;
+
+  return task;
+}
+
 /* Destroys @data by the owner: in place where that is the calling thread. */
 void
 q_task_release_data (QTaskPrivate *priv,
@@ -732,7 +748,10 @@ q_task_init (QTask *task)
   priv->word = Q_TASK_STATE_NEW | Q_TASK_WORD_CHECK_CANCELLABLE;
   priv->node.is_task = TRUE;
   priv->thread_id = q_task_dispatch_get_thread_id ();
-  priv->dispatch = q_task_dispatch_ref_for_context (g_main_context_get_thread_default ());
+  if (G_UNLIKELY (makes_ownerless))
+    priv->dispatch = q_task_dispatch_ref_ownerless ();
+  else
+    priv->dispatch = q_task_dispatch_ref_for_context (g_main_context_get_thread_default ());
 
   if (source != NULL)
     priv->node.key = g_source_get_time (source);

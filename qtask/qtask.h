@@ -17,8 +17,6 @@
 
 #include <qtask/q-task-pool.h>
 
-#include <qtask/q-task-group.h>
-
 #include <qtask/q-task-run.h>
 
 #include <qtask/q-task-enums.h>
