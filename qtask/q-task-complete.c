@@ -18,6 +18,8 @@
 
 #include "q-task-private.h"
 
+const QTaskMemberFuncs *q_task_member_funcs;
+
 /* The functions beside the callback are not called any more. */
 static void
 drop_functions (QTask *task,
@@ -113,6 +115,9 @@ q_task_complete_now (QTask *task,
       g_mutex_unlock (&priv->lock);
 
       q_task_return_waiters (waiters);
+
+      if (q_task_get_member (priv) != NULL)
+        q_task_member_funcs->completed (task, lost);
     }
 }
 
@@ -224,6 +229,7 @@ q_task_end_run (QTask *task,
   QTaskPrivate *priv = q_task_get_private (task);
   gboolean handed = FALSE;
   QTaskWaiter *waiters = NULL;
+  QTaskMember *member = NULL;
   guint flags = state | Q_TASK_WORD_SENT;
   guint word;
 
@@ -248,6 +254,9 @@ q_task_end_run (QTask *task,
     {
       q_task_wake_waiters_locked (priv);
       waiters = q_task_steal_waiters_locked (priv, FALSE);
+
+      if (q_task_get_member (priv) != NULL)
+        member = q_task_member_funcs->ref (q_task_get_member (priv));
     }
 
   g_mutex_unlock (&priv->lock);
@@ -256,6 +265,9 @@ q_task_end_run (QTask *task,
     q_task_send_completion (task);
 
   q_task_return_waiters (waiters);
+
+  if (member != NULL)
+    q_task_member_funcs->ended (member);
 }
 
 /* Takes a completion that was sent back from the dispatch, and runs it now. Called by the
@@ -324,6 +336,9 @@ q_task_complete_synchronous (QTask *task,
       g_mutex_unlock (&priv->lock);
 
       q_task_return_waiters (waiters);
+
+      if (q_task_get_member (priv) != NULL)
+        q_task_member_funcs->completed (task, ownership == Q_TASK_OWNER_NOT);
     }
 }
 

@@ -20,6 +20,7 @@ typedef struct _QTaskFrame    QTaskFrame;
 typedef struct _QTaskHandler  QTaskHandler;
 typedef struct _QTaskSync     QTaskSync;
 typedef struct _QTaskBinding  QTaskBinding;
+typedef struct _QTaskMember   QTaskMember;
 
 /* The word of a task: the state in the low bits, and flags. Changed by q_task_change()
  * alone, read atomically. Those marked L change with the lock held only. */
@@ -118,6 +119,7 @@ struct _QTaskExtra
   QTaskSync      *sync;           /* atomic, made on first use */
   QTaskHandler   *bound;          /* of q_task_bind_callback(); with the lock */
   QTaskBinding   *bindings;       /* to objects; with the lock of bindings */
+  QTaskMember    *member;         /* of a group, until it has completed; with the lock */
 };
 
 /* A function of the user, and its data, which the owner destroys. */
@@ -128,6 +130,24 @@ struct _QTaskHandler
   gpointer       opaque;
   GDestroyNotify destroy;
 };
+
+/* What a group does when something becomes of a task in it. */
+typedef struct
+{
+  /* With the lock of the task held: the outcome was fixed; who waits is to look again. */
+  void         (*fixed)     (QTaskMember *member);
+  void         (*wake)      (QTaskMember *member);
+  /* With no lock held: the worker has ended. Takes the reference. */
+  QTaskMember *(*ref)       (QTaskMember *member);
+  void         (*ended)     (QTaskMember *member);
+  /* By the owner, or with @elsewhere TRUE by who stands for it */
+  void         (*progress)  (QTask       *task);
+  void         (*completed) (QTask       *task,
+                             gboolean     elsewhere);
+} QTaskMemberFuncs;
+
+/* Set before the first task is in a group. */
+extern const QTaskMemberFuncs *q_task_member_funcs;
 
 /* Whatever runs tasks. Each function may be called from any thread with no lock held. */
 typedef struct
@@ -236,6 +256,15 @@ static inline QTaskState
 q_task_word_get_state (guint word)
 {
   return (QTaskState) (word & Q_TASK_WORD_STATE);
+}
+
+/* Read with the lock of the task held, or only compared. */
+static inline QTaskMember *
+q_task_get_member (QTaskPrivate *priv)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+
+  return extra != NULL ? g_atomic_pointer_get (&extra->member) : NULL;
 }
 
 /* Whether all of it is to be done yet. */
@@ -379,6 +408,10 @@ void          q_task_end_wait_locked      (QTaskPrivate   *priv,
 QTaskWaiter  *q_task_steal_waiters_locked (QTaskPrivate   *priv,
                                            gboolean        completed);
 void          q_task_return_waiters       (QTaskWaiter    *waiters);
+gint64        q_task_look                 (QTask          *task,
+                                           gboolean       *again);
+gboolean      q_task_leads_to             (QTask          *task,
+                                           QTask          *self);
 gboolean      q_task_block                (QTask          *task,
                                            QTaskWaitMode   mode,
                                            gint64          end_time,

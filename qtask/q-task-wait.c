@@ -53,6 +53,9 @@ q_task_wake_waiters_locked (QTaskPrivate *priv)
   extra = g_atomic_pointer_get (&priv->extra);
   extra->wakes++;
   g_cond_broadcast (&extra->cond);
+
+  if (extra->member != NULL)
+    q_task_member_funcs->wake (extra->member);
 }
 
 /* The caller is about to block on the condition, and @flags tell more of it; or it is not any
@@ -124,6 +127,35 @@ get_next_in_graph (QTask *task,
   return blocker;
 }
 
+/* Whether @task cannot end before @self, with the lock of the graph held; @held is as for
+ * get_next_in_graph(). */
+static gboolean
+leads_to_locked (QTask *task,
+                 QTask *self,
+                 GPtrArray *held)
+{
+  QTask *next = task;
+
+  for (int i = 0; next != NULL && next != self && i < MAX_RING; i++)
+    next = get_next_in_graph (next, held);
+
+  return next == self;
+}
+
+gboolean
+q_task_leads_to (QTask *task,
+                 QTask *self)
+{
+  g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
+  gboolean leads_to;
+
+  g_mutex_lock (&graph_lock);
+  leads_to = leads_to_locked (task, self, held);
+  g_mutex_unlock (&graph_lock);
+
+  return leads_to;
+}
+
 /* Notes that @self, whose worker is the caller, waits for @task, unless that would close a
  * ring. */
 static gboolean
@@ -134,18 +166,14 @@ enter_graph (QTask *self,
   g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
   g_autofree char *description = NULL;
   QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (self));
-  QTask *next = task;
+  gboolean is_ring;
 
   g_mutex_lock (&graph_lock);
-
-  for (int i = 0; next != NULL && next != self && i < MAX_RING; i++)
-    next = get_next_in_graph (next, held);
-
-  extra->waits_for = next == self ? NULL : task;
-
+  is_ring = leads_to_locked (task, self, held);
+  extra->waits_for = is_ring ? NULL : task;
   g_mutex_unlock (&graph_lock);
 
-  if (next != self)
+  if (!is_ring)
     return TRUE;
 
   description = q_task_describe (task);
@@ -348,6 +376,31 @@ look_once (QTaskBlock *block,
 
       wake_time = earlier (wake_time, extra->deadline);
     }
+
+  return wake_time;
+}
+
+/* Does what an owner who waits for several tasks does for one of them, each time that it is
+ * woken: serves it, and completes it if it can be. Returns when to look again, or -1; sets @again
+ * when at once. */
+gint64
+q_task_look (QTask *task,
+             gboolean *again)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskBlock block = {
+    .task = task,
+    .mode = Q_TASK_WAIT_OUTCOME,
+    .end_time = -1,
+    .is_owner = TRUE,
+    .may_serve = TRUE,
+  };
+  gboolean done = FALSE;
+  gint64 wake_time;
+
+  g_mutex_lock (&priv->lock);
+  wake_time = look_once (&block, &done, again, NULL);
+  g_mutex_unlock (&priv->lock);
 
   return wake_time;
 }
