@@ -229,12 +229,14 @@ q_task_end_run (QTask *task,
   QTaskPrivate *priv = q_task_get_private (task);
   gboolean handed = FALSE;
   QTaskWaiter *waiters = NULL;
-  QTaskMember *member = NULL;
   guint flags = state | Q_TASK_WORD_SENT;
   guint word;
 
   if (g_atomic_pointer_get (&priv->extra) != NULL)
     q_task_close_worker_channel (task);
+
+  if (q_task_get_member (priv) != NULL)
+    q_task_member_funcs->ending (task, error);
 
   g_mutex_lock (&priv->lock);
 
@@ -254,9 +256,6 @@ q_task_end_run (QTask *task,
     {
       q_task_wake_waiters_locked (priv);
       waiters = q_task_steal_waiters_locked (priv, FALSE);
-
-      if (q_task_get_member (priv) != NULL)
-        member = q_task_member_funcs->ref (q_task_get_member (priv));
     }
 
   g_mutex_unlock (&priv->lock);
@@ -265,9 +264,6 @@ q_task_end_run (QTask *task,
     q_task_send_completion (task);
 
   q_task_return_waiters (waiters);
-
-  if (member != NULL)
-    q_task_member_funcs->ended (member);
 }
 
 /* Takes a completion that was sent back from the dispatch, and runs it now. Called by the

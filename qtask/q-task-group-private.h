@@ -35,6 +35,7 @@ struct _QTaskMember
   gboolean        is_watched;    /* its owner waits for it here */
   gboolean        is_handed;     /* ... and nobody else does */
   gboolean        is_unstarted;  /* as last seen by its owner, who waits */
+  gboolean        is_over;       /* its callback runs, and in it its owner waits */
 };
 
 /* What outlives the group: its tasks refer to it. */
@@ -49,6 +50,7 @@ struct _QTaskGroupCore
   GCond           cond;          /* something has changed */
   gboolean        is_closed;
   gboolean        is_cancelled;
+  gboolean        is_failed;     /* ... by the error of a task */
   QTaskMember    *first;         /* of those that have not completed */
   QTaskMember    *last;
   guint           n_running;     /* ... and how many they are */
@@ -76,6 +78,7 @@ struct _QTaskGroupCore
   QTaskMember    *woken;
   QTaskMember    *woken_last;
   guint           n_unstarted;
+  guint           n_over;
   GQueue          waiters;       /* results of asynchronous calls */
 };
 

@@ -68,7 +68,7 @@ get_result (QTaskGroupCore *core,
   else
     outcome = core->n_completed > 0 ? core->first_completed : core->first_fixed;
   if (outcome != NULL)
-    outcome = g_error_copy (outcome);
+    outcome = g_error_copy (core->is_failed ? core->error : outcome);
   g_mutex_unlock (&core->lock);
 
   if (outcome == NULL)
@@ -132,6 +132,11 @@ q_task_member_watch (QTaskMember *member)
   g_mutex_lock (&core->lock);
 
   watches = core->n_owner_waits > 0 && !member->is_completed && !member->is_watched;
+
+  /* In a wait inside of a wait, or to see whether its callback runs */
+  if (member->is_watched)
+    q_task_member_wake_locked (member);
+
   if (watches)
     {
       guint word = q_task_get_word (priv);
@@ -180,7 +185,9 @@ q_task_member_unwatch (QTaskMember *member)
       member->is_watched = FALSE;
       if (member->is_unstarted)
         core->n_unstarted--;
-      member->is_unstarted = FALSE;
+      if (member->is_over)
+        core->n_over--;
+      member->is_unstarted = member->is_over = FALSE;
       if (q_task_node_is_queued (&member->timed))
         q_task_queue_remove (&core->timed, &member->timed);
     }
@@ -204,6 +211,19 @@ typedef struct
   gboolean is_parked;
   gint64 retry_time; /* when to look for deadlocks again */
 } GroupBlock;
+
+/* With the lock held. In the callback of a task, that counts as over. */
+static WaitState
+get_block_state (GroupBlock *block)
+{
+  QTaskGroupCore *core = block->core;
+
+  if (block->is_owner && core->n_over > 0 &&
+      (block->mode == Q_TASK_GROUP_ANY || core->n_over == core->n_running))
+    return WAIT_DONE;
+
+  return get_state (core, block->mode, block->is_owner);
+}
 
 static void
 cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
@@ -299,7 +319,7 @@ serve (GroupBlock *block)
       q_task_member_wake_locked ((QTaskMember *) node);
     }
 
-  while (get_state (core, block->mode, TRUE) == WAIT_ON &&
+  while (get_block_state (block) == WAIT_ON &&
          (member = pop_woken_locked (core)) != NULL)
     {
       gboolean again = FALSE;
@@ -323,6 +343,12 @@ serve (GroupBlock *block)
               member->is_unstarted = FALSE;
               core->n_unstarted--;
             }
+
+          if (!member->is_over && q_task_is_set (member->task, Q_TASK_WORD_COMPLETING))
+            {
+              member->is_over = TRUE;
+              core->n_over++;
+            }
         }
 
       g_mutex_unlock (&core->lock);
@@ -343,8 +369,8 @@ check_started (GroupBlock *block,
   gboolean is_stuck;
 
   g_mutex_lock (&core->lock);
-  is_stuck = core->n_unstarted == core->n_running && core->woken == NULL &&
-             get_state (core, block->mode, TRUE) == WAIT_ON;
+  is_stuck = core->n_unstarted + core->n_over == core->n_running && core->woken == NULL &&
+             get_block_state (block) == WAIT_ON;
   g_mutex_unlock (&core->lock);
 
   if (!is_stuck)
@@ -356,7 +382,7 @@ check_started (GroupBlock *block,
     {
       QTaskMember *member = members->pdata[i];
 
-      if (q_task_poll (member->task) == Q_TASK_STATE_NEW)
+      if (member->is_over || q_task_poll (member->task) == Q_TASK_STATE_NEW)
         continue;
 
       g_mutex_lock (&core->lock);
@@ -473,7 +499,7 @@ block_until_over (GroupBlock *block,
         }
 
       g_mutex_lock (&core->lock);
-      state = get_state (core, block->mode, block->is_owner);
+      state = get_block_state (block);
       g_mutex_unlock (&core->lock);
 
       if (state != WAIT_ON)
@@ -516,7 +542,7 @@ block_until_over (GroupBlock *block,
         wake_time = node->key;
 
       /* What has come meanwhile is not missed. */
-      again = get_state (core, block->mode, block->is_owner) != WAIT_ON ||
+      again = get_block_state (block) != WAIT_ON ||
               g_cancellable_is_cancelled (block->cancellable) ||
               (block->is_owner && (core->woken != NULL || core->pending != NULL));
 

@@ -455,9 +455,10 @@ q_task_group_core_list (QTaskGroupCore *core,
   return members;
 }
 
-/* Cancels all that have not completed. */
+/* Cancels all that have no outcome, but for @failed, which is the reason of it. */
 static void
-cancel (QTaskGroupCore *core)
+cancel (QTaskGroupCore *core,
+        QTask *failed)
 {
   g_autoptr (GPtrArray) members = NULL;
   gboolean was_cancelled;
@@ -471,13 +472,29 @@ cancel (QTaskGroupCore *core)
     return;
 
   members = q_task_group_core_list (core, FALSE);
+
+  /* Those in a queue first: else they would get the threads of those that end. */
   for (guint i = 0; i < members->len; i++)
-    q_task_cancel (((QTaskMember *) members->pdata[i])->task);
+    {
+      QTask *task = ((QTaskMember *) members->pdata[i])->task;
+
+      if (q_task_poll (task) == Q_TASK_STATE_QUEUED)
+        q_task_cancel (task);
+    }
+
+  for (guint i = 0; i < members->len; i++)
+    {
+      QTask *task = ((QTaskMember *) members->pdata[i])->task;
+
+      if (task != failed)
+        q_task_cancel (task);
+    }
 }
 
-/* Cancels the others, if one has failed that is to. */
+/* Cancels the others, if @failed, or another one, has failed and they are to be. */
 static void
-cancel_on_error (QTaskGroupCore *core)
+cancel_on_error (QTaskGroupCore *core,
+                 QTask *failed)
 {
   gboolean is_wanted;
 
@@ -486,10 +503,11 @@ cancel_on_error (QTaskGroupCore *core)
 
   g_mutex_lock (&core->lock);
   is_wanted = core->error != NULL && !core->is_cancelled;
+  core->is_failed |= is_wanted;
   g_mutex_unlock (&core->lock);
 
   if (is_wanted)
-    cancel (core);
+    cancel (core, failed);
 }
 
 /* The error that the outcome of the task reads as, with its lock held. */
@@ -548,25 +566,66 @@ member_wake (QTaskMember *member)
   g_mutex_unlock (&member->core->lock);
 }
 
-static void
-member_ended (QTaskMember *member)
-{
-  cancel_on_error (member->core);
-  q_task_member_unref (member);
-}
-
-static void
-member_progress (QTask *task)
+/* A new reference to the member of the task, or NULL */
+static QTaskMember *
+ref_member (QTask *task)
 {
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskMember *member;
-  double progress;
 
   g_mutex_lock (&priv->lock);
   member = q_task_get_member (priv);
   if (member != NULL)
     q_task_member_ref (member);
   g_mutex_unlock (&priv->lock);
+
+  return member;
+}
+
+/* Before the outcome is fixed, since then the thread has no part in the task any more. So the
+ * others end first, and the error is noted here. */
+static void
+member_ending (QTask *task,
+               const GError *error)
+{
+  QTaskMember *member = ref_member (task);
+  QTaskGroupCore *core;
+  GError *own_error = NULL;
+
+  if (member == NULL)
+    return;
+
+  core = member->core;
+
+  if ((core->flags & Q_TASK_GROUP_CANCEL_ON_ERROR) != 0)
+    {
+      QTaskPrivate *priv = q_task_get_private (task);
+
+      g_mutex_lock (&priv->lock);
+      if ((q_task_get_word (priv) & Q_TASK_WORD_FIXED) == 0)
+        own_error = copy_error (task);
+      g_mutex_unlock (&priv->lock);
+
+      if (own_error == NULL && error != NULL)
+        own_error = g_error_copy (error);
+
+      g_mutex_lock (&core->lock);
+      if (core->error == NULL)
+        core->error = g_steal_pointer (&own_error);
+      g_mutex_unlock (&core->lock);
+
+      g_clear_error (&own_error);
+      cancel_on_error (core, task);
+    }
+
+  q_task_member_unref (member);
+}
+
+static void
+member_progress (QTask *task)
+{
+  QTaskMember *member = ref_member (task);
+  double progress;
 
   if (member == NULL)
     return;
@@ -606,7 +665,9 @@ unlink_locked (QTaskMember *member)
 
   if (member->is_unstarted)
     core->n_unstarted--;
-  member->is_unstarted = FALSE;
+  if (member->is_over)
+    core->n_over--;
+  member->is_unstarted = member->is_over = FALSE;
 
   if (q_task_node_is_queued (&member->timed))
     q_task_queue_remove (&core->timed, &member->timed);
@@ -657,7 +718,7 @@ member_completed (QTask *task,
   g_mutex_unlock (&core->lock);
 
   q_task_member_unwatch (member);
-  cancel_on_error (core);
+  cancel_on_error (core, NULL);
 
   if (elsewhere)
     {
@@ -687,8 +748,7 @@ member_completed (QTask *task,
 static const QTaskMemberFuncs member_funcs = {
   .fixed = member_fixed,
   .wake = member_wake,
-  .ref = q_task_member_ref,
-  .ended = member_ended,
+  .ending = member_ending,
   .progress = member_progress,
   .completed = member_completed,
 };
@@ -707,7 +767,7 @@ q_task_group_finalize (GObject *object)
   g_mutex_unlock (&core->lock);
 
   if (!q_task_is_forked (NULL))
-    cancel (core);
+    cancel (core, NULL);
 
   /* Nobody is interested in those that go on. */
   members = q_task_group_core_list (core, TRUE);
@@ -1166,7 +1226,7 @@ q_task_group_add (QTaskGroup *group,
   if (is_cancelled)
     q_task_cancel (task);
   else
-    cancel_on_error (core);
+    cancel_on_error (core, NULL);
 
   if (ownership != Q_TASK_OWNER_NOT)
     {
@@ -1206,7 +1266,7 @@ q_task_group_cancel (QTaskGroup *group)
     return;
 
   g_object_ref (group);
-  cancel (group->core);
+  cancel (group->core, NULL);
   g_object_unref (group);
 }
 

@@ -135,15 +135,15 @@ struct _QTaskHandler
 typedef struct
 {
   /* With the lock of the task held: the outcome was fixed; who waits is to look again. */
-  void         (*fixed)     (QTaskMember *member);
-  void         (*wake)      (QTaskMember *member);
-  /* With no lock held: the worker has ended. Takes the reference. */
-  QTaskMember *(*ref)       (QTaskMember *member);
-  void         (*ended)     (QTaskMember *member);
+  void         (*fixed)     (QTaskMember  *member);
+  void         (*wake)      (QTaskMember  *member);
+  /* With no lock held, before the outcome of a worker that has ended is fixed */
+  void         (*ending)    (QTask        *task,
+                             const GError *error);
   /* By the owner, or with @elsewhere TRUE by who stands for it */
-  void         (*progress)  (QTask       *task);
-  void         (*completed) (QTask       *task,
-                             gboolean     elsewhere);
+  void         (*progress)  (QTask        *task);
+  void         (*completed) (QTask        *task,
+                             gboolean      elsewhere);
 } QTaskMemberFuncs;
 
 /* Set before the first task is in a group. */
