@@ -1335,10 +1335,12 @@ test_lost (void)
   g_assert_error (self.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   g_error_free (self.error);
 
+  /* The list has no owner any more, and stays. */
+  g_assert_cmpuint (g_list_model_get_n_items (G_LIST_MODEL (group)), ==, 2);
   close_pool (pool);
+  g_assert_finalize_object (group);
   g_assert_finalize_object (running);
   g_assert_finalize_object (queued);
-  g_assert_finalize_object (group);
 }
 
 /* Return-on-cancel: a task leaves when it completes, though its worker goes on. */
