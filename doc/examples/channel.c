@@ -24,7 +24,7 @@ new_words_worker (QTask *task,
       g_autofree char *line = NULL;
       g_auto (GStrv) words = NULL;
 
-      if (message == NULL && error != NULL && *error != NULL)
+      if (message == NULL && *error != NULL)
         return FALSE;
       if (message == NULL || g_bytes_get_size (message) == 0)
         break;
