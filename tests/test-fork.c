@@ -140,7 +140,7 @@ family_clear (Family *family)
 }
 
 static void
-test_push (void)
+test_push_forked (void)
 {
   Family family;
   pid_t pid;
@@ -469,7 +469,7 @@ main (int argc,
 {
   g_test_init (&argc, &argv, NULL);
 
-  g_test_add_func (G10 "/push", test_push);
+  g_test_add_func (G10 "/push", test_push_forked);
   g_test_add_func (G10 "/wait", test_wait);
   g_test_add_func (G10 "/run-in-thread", test_run);
   g_test_add_func (G10 "/run-in-thread-sync", test_run_sync);
