@@ -791,6 +791,104 @@ test_no_descriptors (void)
   give_descriptors_back ();
 }
 
+/* A thread that loses its processor inside of g_object_unref(): before GLib 2.78, that thaws
+ * the notifications of an object it has dropped its reference to.
+ */
+
+#if !defined(NO_INTERPOSITION) && !defined(__SANITIZE_THREAD__)
+
+#define TEST_TYPE_SLOW_TASK (test_slow_task_get_type ())
+G_DECLARE_FINAL_TYPE (TestSlowTask, test_slow_task, TEST, SLOW_TASK, QTask)
+
+struct _TestSlowTask
+{
+  QTask parent_instance;
+};
+
+G_DEFINE_FINAL_TYPE (TestSlowTask, test_slow_task, Q_TYPE_TASK)
+
+/* In the slow thread: the task that it has disposed of and is about to drop */
+static _Thread_local gboolean is_slow;
+static _Thread_local GObject *dropping;
+
+static TestGate has_dropped;
+
+static void
+test_slow_task_dispose (GObject *object)
+{
+  G_OBJECT_CLASS (test_slow_task_parent_class)->dispose (object);
+  if (is_slow)
+    dropping = object;
+}
+
+static void
+test_slow_task_class_init (TestSlowTaskClass *klass)
+{
+  G_OBJECT_CLASS (klass)->dispose = test_slow_task_dispose;
+}
+
+static void
+test_slow_task_init (TestSlowTask *self)
+{
+}
+
+void
+g_mutex_lock (GMutex *mutex)
+{
+  static void (*next) (GMutex *);
+
+  if (next == NULL)
+    *(void **) &next = dlsym (RTLD_NEXT, "g_mutex_lock");
+
+  if (dropping != NULL && g_atomic_int_get ((int *) &dropping->ref_count) == 1)
+    {
+      dropping = NULL;
+      test_gate_open (&has_dropped);
+      g_usleep (500 * G_TIME_SPAN_MILLISECOND);
+    }
+
+  next (mutex);
+}
+
+/* Returns when it was out of there. */
+static gpointer
+drop_slowly_thread (gpointer task)
+{
+  int serial;
+
+  is_slow = TRUE;
+  g_object_unref (task);
+  serial = test_next_serial ();
+  test_gate_open (&has_dropped);
+
+  return GINT_TO_POINTER (serial);
+}
+
+static void
+test_context_goes_while_thread_is_slow (void)
+{
+  GMainContext *context = g_main_context_new ();
+  TestFate fate = TEST_FATE_INIT;
+  GThread *thread;
+  QTask *task;
+  int serial;
+
+  has_dropped = (TestGate) TEST_GATE_INIT;
+  g_main_context_push_thread_default (context);
+  task = g_object_new (TEST_TYPE_SLOW_TASK, NULL);
+  q_task_set_task_data (task, &fate, test_fate_notify);
+  g_main_context_pop_thread_default (context);
+
+  thread = g_thread_new ("slow", drop_slowly_thread, task);
+  test_gate_wait (&has_dropped);
+  g_main_context_unref (context);
+  serial = GPOINTER_TO_INT (g_thread_join (thread));
+  g_assert_cmpint (test_fate_get_count (&fate), ==, 1);
+  g_assert_cmpint (test_fate_get_serial (&fate), >, serial);
+}
+
+#endif
+
 #define G9 "/guarantee/9-no-abort-on-what-the-world-does"
 
 int
@@ -815,6 +913,9 @@ main (int argc,
   g_test_add_data_func (G9 "/no-threads/pool-dropped", GINT_TO_POINTER (2), test_end_without_threads);
   g_test_add_func (G9 "/no-threads/now-and-then", test_threads_fail_now_and_then);
   g_test_add_func (G9 "/no-descriptors", test_no_descriptors);
+#if !defined(NO_INTERPOSITION) && !defined(__SANITIZE_THREAD__)
+  g_test_add_func (G9 "/no-processor", test_context_goes_while_thread_is_slow);
+#endif
 
   return g_test_run ();
 }
