@@ -791,6 +791,76 @@ test_no_descriptors (void)
   give_descriptors_back ();
 }
 
+/* The same for a worker that waits for a pool to be drained, which takes a task that is
+ * queued behind it: once there is a thread again, that runs.
+ */
+typedef struct
+{
+  TestHold hold;
+  QTaskPool *closed;
+} Closer;
+
+static gboolean
+close_worker (QTask *task,
+              gpointer data,
+              GError **error)
+{
+  Closer *closer = data;
+
+  test_gate_open (&closer->hold.entered);
+  test_gate_wait (&closer->hold.release);
+
+  return q_task_pool_close (closer->closed, Q_TASK_POOL_CLOSE_DRAIN, NULL, error);
+}
+
+static gboolean
+open_worker (QTask *task,
+             gpointer gate,
+             GError **error)
+{
+  test_gate_open (gate);
+
+  return TRUE;
+}
+
+static void
+test_no_thread_while_closing (void)
+{
+  Closer closer = { TEST_HOLD_INIT, NULL };
+  TestHold hold = TEST_HOLD_INIT;
+  TestReport report = TEST_REPORT_INIT;
+  QTaskPool *pool;
+  QTask *held, *closing, *opening;
+
+  if (!in_subprocess ())
+    return;
+
+  pool = q_task_pool_new ("one", 1, 0);
+  closer.closed = q_task_pool_new ("closed", 1, 0);
+  held = q_task_new (NULL, NULL, NULL, NULL);
+  closing = q_task_new (NULL, test_report_cb, &report, NULL);
+  opening = q_task_new (NULL, NULL, NULL, NULL);
+  g_assert_true (q_task_pool_push (closer.closed, held, test_hold_worker, &hold, NULL, NULL));
+  g_assert_true (q_task_pool_push (pool, closing, close_worker, &closer, NULL, NULL));
+  test_gate_wait (&hold.entered);
+  test_gate_wait (&closer.hold.entered);
+
+  let_threads_fail (-1);
+  g_assert_true (q_task_pool_push (pool, opening, open_worker, &hold.release, NULL, NULL));
+  test_gate_open (&closer.hold.release);
+  poll_until (g_atomic_int_get (&n_failed) > 0);
+  g_assert_cmpint (test_gate_get_count (&hold.release), ==, 0);
+
+  let_threads_fail (0);
+  test_run_until (NULL, report.called);
+  g_assert_no_error (report.error);
+  finish (opening);
+  finish (closing);
+  finish (held);
+  g_object_unref (closer.closed);
+  g_object_unref (pool);
+}
+
 /* A thread that loses its processor inside of g_object_unref(): before GLib 2.78, that thaws
  * the notifications of an object it has dropped its reference to.
  */
@@ -905,6 +975,7 @@ main (int argc,
   g_test_add_data_func (G9 "/no-threads/wait-for-good", GINT_TO_POINTER (TRUE), test_wait_without_threads);
   g_test_add_func (G9 "/no-threads/one-does-it-all", test_one_thread_only);
   g_test_add_func (G9 "/no-threads/none-to-compensate", test_no_thread_to_compensate);
+  g_test_add_func (G9 "/no-threads/none-while-closing", test_no_thread_while_closing);
   g_test_add_data_func (G9 "/no-threads/ten-deep", GINT_TO_POINTER (10), test_deep_without_threads);
   g_test_add_data_func (G9 "/no-threads/forty-deep", GINT_TO_POINTER (40), test_deep_without_threads);
   g_test_add_func (G9 "/no-threads/default-pool-cannot-grow", test_default_cannot_grow);
