@@ -104,10 +104,12 @@ q_task_is_forked (GError **error)
   if (G_LIKELY (!g_atomic_int_get (&is_forked)))
     return FALSE;
 
-  g_set_error_literal (error, Q_TASK_ERROR, Q_TASK_ERROR_FORKED,
-                       _("Tasks cannot be used in a forked child process, which does not "
-                         "have the threads of its parent; use them before the fork, or "
-                         "start a new program in the child"));
+  /* For nobody, nothing is translated: that takes locks which may be held for ever here. */
+  if (error != NULL)
+    g_set_error_literal (error, Q_TASK_ERROR, Q_TASK_ERROR_FORKED,
+                         _("Tasks cannot be used in a forked child process, which does not "
+                           "have the threads of its parent; use them before the fork, or "
+                           "start a new program in the child"));
   return TRUE;
 }
 
