@@ -232,6 +232,8 @@ QTaskMessages *q_task_messages_ref    (QTaskMessages           *messages);
 void           q_task_messages_unref  (QTaskMessages           *messages);
 QTaskWatch    *q_task_messages_ref_watch (QTaskMessages        *messages);
 void           q_task_messages_stop   (QTaskMessages           *messages);
+gboolean       q_task_messages_is_of  (QTaskMessages           *messages,
+                                       QTaskDispatch           *dispatch);
 gboolean       q_task_messages_serve  (QTaskMessages           *messages,
                                        QTaskChannel            *channel,
                                        QTaskDispatch           *dispatch,

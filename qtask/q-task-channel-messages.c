@@ -270,6 +270,13 @@ q_task_messages_stop (QTaskMessages *messages)
   q_task_watch_unref (messages->watch);
 }
 
+gboolean
+q_task_messages_is_of (QTaskMessages *messages,
+                       QTaskDispatch *dispatch)
+{
+  return messages->dispatch == dispatch;
+}
+
 /* By the owner; see q_task_channel_serve_messages(). */
 gboolean
 q_task_messages_serve (QTaskMessages *messages,

@@ -292,6 +292,26 @@ q_task_channel_serve_messages (QTaskChannel *channel,
   return serve_messages (channel, dispatch, SERVE_SLICE_USEC);
 }
 
+gboolean
+q_task_channel_drop_message_func (QTaskChannel *channel,
+                                  QTaskDispatch *dispatch)
+{
+  QTaskMessages *dropped = NULL;
+
+  g_mutex_lock (&channel->lock);
+  if (channel->messages != NULL && q_task_messages_is_of (channel->messages, dispatch))
+    dropped = g_steal_pointer (&channel->messages);
+  g_mutex_unlock (&channel->lock);
+
+  if (dropped == NULL)
+    return FALSE;
+
+  q_task_messages_stop (dropped);
+  q_task_messages_unref (dropped);
+
+  return TRUE;
+}
+
 void
 q_task_channel_set_notify (QTaskChannel *channel,
                            void (*func) (gpointer data),

@@ -179,6 +179,9 @@ struct _QTaskFrame
 /* How many workers of one thread may be inside one another. */
 #define Q_TASK_MAX_DEPTH 16
 
+/* How often who waits tries again to get a thread, where there was none to be had. */
+#define Q_TASK_RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
+
 typedef enum {
   Q_TASK_STOP_CANCEL,
   Q_TASK_STOP_TIMEOUT,
@@ -334,9 +337,11 @@ QTaskHandler *q_task_handler_ref        (QTaskHandler   *handler);
 void        q_task_handler_unref        (QTaskHandler   *handler,
                                          QTaskPrivate   *priv);
 void        q_task_flush_messages       (QTask          *task);
-void        q_task_serve_messages       (QTask          *task);
+gboolean    q_task_serve_messages       (QTask          *task);
 void        q_task_watch_messages       (QTask          *task,
                                          gboolean        watch);
+void        q_task_detach_channel       (QTask          *task,
+                                         gboolean        runs_on);
 void        q_task_drop_messages        (QTask          *task);
 void        q_task_close_channel        (QTask          *task);
 void        q_task_close_worker_channel (QTask          *task);

@@ -26,9 +26,6 @@
 /* More than any ring can have. */
 #define MAX_RING 100000
 
-/* How often to try again to get a thread, where there was none to be had. */
-#define RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
-
 /* Somebody to be told when there is an outcome. */
 struct _QTaskWaiter
 {
@@ -216,11 +213,13 @@ earlier (gint64 a,
 }
 
 /* Does for an owner who waits what its main loop would do, but for the callback. Returns when
- * to come again, or -1. */
+ * to come again, or -1; sets @again if that is at once. */
 static gint64
-serve (QTask *task)
+serve (QTask *task,
+       gboolean *again)
 {
-  q_task_serve_messages (task);
+  if (q_task_serve_messages (task))
+    *again = TRUE;
   q_task_serve_sync (task);
 
   return q_task_serve_progress (task);
@@ -270,7 +269,7 @@ look_once (QTaskBlock *block,
         }
       else if (block->may_serve)
         {
-          progress_time = serve (task);
+          progress_time = serve (task, again);
         }
 
       g_mutex_lock (&priv->lock);
@@ -300,7 +299,7 @@ look_once (QTaskBlock *block,
 
       g_mutex_unlock (&priv->lock);
       unpark (block); /* code of the user may wait, too */
-      progress_time = serve (task);
+      progress_time = serve (task, again);
       taken = (word & Q_TASK_WORD_SENT) != 0 && q_task_take_completion (task);
       if ((word & Q_TASK_WORD_SENT) != 0 && !taken)
         g_thread_yield (); /* it is being sent right now */
@@ -400,7 +399,7 @@ prepare_worker (QTaskBlock *block,
 
   block->retry_time = 0;
   if (!frame->runner->funcs->compensate (frame->runner))
-    block->retry_time = g_get_monotonic_time () + RETRY_USEC;
+    block->retry_time = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
 
   return TRUE;
 }
