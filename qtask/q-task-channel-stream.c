@@ -188,10 +188,14 @@ write_vectors (QTaskStreamLink *self,
 /* Sleepers and signals */
 
 static void
-wake_sleeper (QTaskSleeper *sleeper)
+wake_sleeper (QTaskSleeper *sleeper,
+              QTaskSignal *signal)
 {
   sleeper->is_woken = TRUE;
-  g_cond_signal (&sleeper->cond);
+  if (sleeper->is_polling)
+    q_task_signal_set (signal);
+  else
+    g_cond_signal (&sleeper->cond);
 }
 
 static void
@@ -203,7 +207,7 @@ wake_first_reader_locked (QTaskStreamLink *self)
     return;
 
   ((QTaskSleeper *) first->data)->is_listed = FALSE;
-  wake_sleeper (first->data);
+  wake_sleeper (first->data, &self->in_signal);
 }
 
 /* Blocks until a descriptor is ready or @signal is set, without the lock. */
@@ -290,7 +294,7 @@ end_frame_locked (QTaskStreamLink *self,
 
   frame->result = result;
   if (frame->sleeper != NULL)
-    wake_sleeper (frame->sleeper);
+    wake_sleeper (frame->sleeper, &self->out_signal);
   else
     frame_free (frame);
 }
@@ -649,7 +653,7 @@ wake_next_writer_locked (QTaskStreamLink *self)
 
       if (frame->sleeper != NULL)
         {
-          wake_sleeper (frame->sleeper);
+          wake_sleeper (frame->sleeper, &self->out_signal);
           return;
         }
     }
@@ -1398,7 +1402,7 @@ stream_close_locked (QTaskStreamLink *self,
         {
           orphan_frame_locked (self, frame);
           frame->result = Q_TASK_LINK_CLOSED;
-          wake_sleeper (frame->sleeper);
+          wake_sleeper (frame->sleeper, &self->out_signal);
         }
       else if (frame->sleeper != NULL || frame->pending != NULL)
         end_frame_locked (self, frame, Q_TASK_LINK_CLOSED, woken);
