@@ -622,11 +622,9 @@ must_schedule_flush_locked (QTaskStreamLink *self)
 
 /* With no lock: has what waits be sent, by the source and by whoever polls anyway. */
 static void
-schedule_flush (QTaskStreamLink *self,
-                gboolean deliver)
+schedule_flush (QTaskStreamLink *self)
 {
-  if (deliver)
-    q_task_dispatch_deliver (self->dispatch, &self->flush.node, G_PRIORITY_DEFAULT);
+  q_task_dispatch_deliver (self->dispatch, &self->flush.node, G_PRIORITY_DEFAULT);
 
   if (g_atomic_pointer_get (&self->in_poller) != NULL)
     {
@@ -783,9 +781,10 @@ write_blocking (QTaskStreamLink *self,
 
   g_mutex_unlock (&self->out_lock);
 
-  if (self->is_closed)
+  if (g_atomic_int_get (&self->is_closed))
     close_fds (self);
-  schedule_flush (self, deliver);
+  if (deliver)
+    schedule_flush (self);
   g_cancellable_disconnect (cancellable, handler);
 
   return frame->result;
@@ -857,7 +856,7 @@ stream_write (QTaskLink *link,
 
   q_task_watch_wake_all (woken);
   if (deliver)
-    schedule_flush (self, TRUE);
+    schedule_flush (self);
 
   return result;
 }
@@ -898,7 +897,7 @@ stream_write_pending (QTaskLink *link,
 
     q_task_watch_wake_all (woken);
     if (deliver)
-      schedule_flush (self, TRUE);
+      schedule_flush (self);
 
     return result;
   }
@@ -954,6 +953,8 @@ fail_locked (QTaskStreamLink *self,
 
   g_mutex_lock (&self->out_lock);
   stream_close_locked (self, woken);
+  break_locked (self, woken);
+  close_fds_locked (self);
   g_mutex_unlock (&self->out_lock);
 }
 
