@@ -10,8 +10,9 @@
  * A dispose in the owner's thread detaches the task at once; one in another thread marks it as
  * detached, and posts the rest to the owner.
  *
- *   list, gone, linked, next_of_task   with the lock of bindings, which is never held while
- *                                      code of the user runs
+ *   list, gone, link, next_of_task, delivered_task
+ *                with the lock of bindings, which is never held while code of the user runs
+ *   outlives     by the thread that disposes, and then by the owner
  */
 
 #include "config.h"
@@ -115,7 +116,11 @@ detach_delivered (QTaskDelivery *delivery,
 {
   QTaskBinding *binding =
     (QTaskBinding *) ((char *) delivery - G_STRUCT_OFFSET (QTaskBinding, delivery));
-  g_autoptr (QTask) task = g_steal_pointer (&binding->delivered_task);
+  g_autoptr (QTask) task = NULL;
+
+  g_mutex_lock (&bindings_lock);
+  task = g_steal_pointer (&binding->delivered_task);
+  g_mutex_unlock (&bindings_lock);
 
   detach (task, binding->outlives, lost);
   binding_unref (binding);
@@ -132,7 +137,7 @@ object_gone (QTaskBinding *binding,
   binding->outlives = (binding->flags & Q_TASK_BIND_OUTLIVE) != 0 ||
                       q_task_is_set (task, Q_TASK_WORD_OUTLIVE);
   q_task_change (priv, 0,
-                 Q_TASK_WORD_DETACHED | (binding->outlives ? Q_TASK_WORD_OUTLIVE : 0));
+                 Q_TASK_WORD_DETACHED | (binding->outlives ? Q_TASK_WORD_ALONE : 0));
 
   ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);
 
@@ -144,10 +149,40 @@ object_gone (QTaskBinding *binding,
       return;
     }
 
+  g_mutex_lock (&bindings_lock);
   binding->delivered_task = g_object_ref (task);
+  g_mutex_unlock (&bindings_lock);
+
   binding->delivery.func = detach_delivered;
   q_task_dispatch_deliver (priv->dispatch, &binding->delivery.node,
                            q_task_get_delivery_priority (priv));
+
+  /* The owner may wait for the task. */
+  g_mutex_lock (&priv->lock);
+  q_task_wake_waiters_locked (priv);
+  g_mutex_unlock (&priv->lock);
+}
+
+/* Does for an owner who waits what its main loop would do when a bound object has gone in
+ * another thread. */
+void
+q_task_serve_bindings (QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+  QTaskBinding *binding;
+
+  if (!q_task_is_set (task, Q_TASK_WORD_DETACHED))
+    return;
+
+  g_mutex_lock (&bindings_lock);
+  binding = extra->bindings;
+  while (binding != NULL && binding->delivered_task == NULL)
+    binding = binding->next_of_task;
+  g_mutex_unlock (&bindings_lock);
+
+  if (binding != NULL && q_task_dispatch_take (priv->dispatch, &binding->delivery.node))
+    detach_delivered (&binding->delivery, FALSE);
 }
 
 /* The weak notification of an object. */

@@ -178,7 +178,7 @@ q_task_free_messages (QTaskPrivate *priv)
 
   if (extra->channel != NULL)
     {
-      q_task_drop_messages (q_task_from_private (priv));
+      q_task_channel_close (extra->channel);
       q_task_channel_close (extra->worker_channel);
     }
 
@@ -202,7 +202,7 @@ q_task_free_messages (QTaskPrivate *priv)
  * messages go to the function that was set on the owner's end with
  * [method@QTask.TaskChannel.set_message_func], or with [method@QTask.Task.bind_callback], before
  * the callback of the task; after that the function is dropped. When the context of the task
- * goes, the owner's end is closed.
+ * goes, or the task is finalized, the owner's end is closed too.
  *
  * Errors: %G_IO_ERROR_PENDING if the task was started or completed before, or has a channel;
  * %Q_TASK_ERROR_FORKED in a forked child.

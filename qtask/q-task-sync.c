@@ -66,9 +66,7 @@ get_sync (QTaskPrivate *priv)
 static gboolean
 needs_no_owner (guint word)
 {
-  guint alone = Q_TASK_WORD_DETACHED | Q_TASK_WORD_OUTLIVE;
-
-  return (word & Q_TASK_WORD_STOP) != 0 || (word & alone) == alone;
+  return (word & (Q_TASK_WORD_STOP | Q_TASK_WORD_ALONE)) != 0;
 }
 
 /* Ends the sync, if there is one and nothing keeps it. Returns whether the caller is to queue
