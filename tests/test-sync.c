@@ -790,6 +790,8 @@ stop_inside_cb (QTask *task,
   if (stopping->stop != STOP_TIMEOUT)
     {
       g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPING);
+      /* Resumed or not, it stops. */
+      q_task_resume (task, FALSE);
       g_assert_false (q_task_resume (task, FALSE));
     }
   /* It would have had the time. */
