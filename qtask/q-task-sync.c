@@ -461,7 +461,7 @@ q_task_set_sync_func (QTask *task,
  * task is asked to stop as well, as [method@QTask.Task.cancel] does. Called in the sync
  * function, it takes effect when that returns.
  *
- * If the task does not sync, or was resumed before, nothing happens.
+ * If the task does not sync, was resumed before, or is to stop anyway, nothing happens.
  *
  * May be called from any thread.
  *
@@ -477,6 +477,7 @@ q_task_resume (QTask *task,
   QTaskPrivate *priv;
   QTaskSync *sync;
   gboolean resumed;
+  guint word;
 
   g_return_val_if_fail (Q_IS_TASK (task), FALSE);
 
@@ -491,8 +492,9 @@ q_task_resume (QTask *task,
   hold = g_object_ref (task);
 
   g_mutex_lock (&priv->lock);
-  resumed = q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_SYNCING &&
-            !sync->is_resumed;
+  word = q_task_get_word (priv);
+  resumed = q_task_word_get_state (word) == Q_TASK_STATE_SYNCING && !sync->is_resumed &&
+            (word & (Q_TASK_WORD_STOP | Q_TASK_WORD_DETACHED)) == 0;
   if (resumed)
     {
       sync->is_resumed = TRUE;
