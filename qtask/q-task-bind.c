@@ -101,13 +101,14 @@ detach (QTask *task,
         gboolean outlives,
         gboolean lost)
 {
+  /* First, so that the worker finds itself asked. */
+  if (!outlives)
+    q_task_request_stop (task, Q_TASK_STOP_CANCEL);
+
   if (!lost)
     q_task_detach_channel (task, outlives);
 
-  if (outlives)
-    q_task_end_sync (task);
-  else
-    q_task_request_stop (task, Q_TASK_STOP_CANCEL);
+  q_task_end_sync (task);
 }
 
 static void
