@@ -54,6 +54,7 @@ enum {
   Q_TASK_WORD_STEPS             = 1 << 28, /* the worker is a QTaskStepWorker; L */
   Q_TASK_WORD_BEGUN             = 1 << 29, /* ... and has done a step; L */
   Q_TASK_WORD_OUTLIVE           = 1 << 30, /* a bound object that goes does not stop it */
+  Q_TASK_WORD_ALONE             = 1u << 31, /* ... and has gone: there is no owner to sync with */
 };
 
 /* What a start may set. */
@@ -359,6 +360,7 @@ void        q_task_free_sync            (QTaskPrivate   *priv);
 /* q-task-bind.c */
 void        q_task_tell_bound           (QTask          *task);
 void        q_task_watch_bound          (QTask          *task);
+void        q_task_serve_bindings       (QTask          *task);
 void        q_task_drop_bindings        (QTask          *task);
 
 /* q-task-progress.c */

@@ -221,6 +221,7 @@ serve (QTask *task,
   if (q_task_serve_messages (task))
     *again = TRUE;
   q_task_serve_sync (task);
+  q_task_serve_bindings (task);
 
   return q_task_serve_progress (task);
 }

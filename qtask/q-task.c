@@ -1053,6 +1053,10 @@ q_task_poll (QTask *task)
   word = q_task_get_word (q_task_get_private (task));
   state = q_task_word_get_state (word);
 
+  /* Between two steps */
+  if (state == Q_TASK_STATE_QUEUED && (word & Q_TASK_WORD_BEGUN) != 0)
+    state = Q_TASK_STATE_RUNNING;
+
   if ((state == Q_TASK_STATE_RUNNING || state == Q_TASK_STATE_SYNCING) &&
       q_task_is_cancelled (task))
     state = Q_TASK_STATE_STOPPING;
