@@ -192,15 +192,19 @@ def _():
         a, b = pair()
         sent = [b'%d' % n for n in range(200)]
         received = []
-        thread = threading.Thread(target=lambda: [a.write(m) or time.sleep(0.0005) for m in sent])
-        thread.start()
         n_interrupted = 0
-        while len(received) < len(sent):
+        for n, message in enumerate(sent):
+            wait = asyncio.ensure_future(b.receive())
+            await asyncio.sleep(0)
+            a.write(message)
+            await asyncio.sleep(n % 3 / 10000)
+            wait.cancel()
             try:
-                received.append(await asyncio.wait_for(b.receive(), 0.0004))
-            except asyncio.TimeoutError:
+                received.append(await wait)
+            except asyncio.CancelledError:
                 n_interrupted += 1
-        thread.join()
+        a.close()
+        received += [message async for message in b]
         equal(received, sent)
         return n_interrupted
 
