@@ -168,16 +168,18 @@ test('/gjs/bound-object', async () => {
     task.set_sync_func(never);
     equal(task.resume(false), false);
     task.bind_object(object, QTask.TaskBindFlags.DEFAULT);
-    object.run_dispose();
-    equal(task.is_cancelled(), true);
-    task.complete();
-    await task.wait_async(null);
 
     const outlives = QTask.Task.new(null, never);
     outlives.bind_object(object, QTask.TaskBindFlags.OUTLIVE);
+
+    object.run_dispose();
+    equal(task.is_cancelled(), true);
     equal(outlives.is_cancelled(), false);
-    outlives.complete();
-    await outlives.wait_async(null);
+
+    for (const over of [task, outlives]) {
+        over.complete();
+        await over.wait_async(null);
+    }
 });
 
 async function main() {
