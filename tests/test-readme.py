@@ -41,6 +41,8 @@ PRINTED = {
                  'New: sleep\n'
                  'No more answers\n'
                  '9 words\n',
+    'channel.py': '6 words\n'
+                  '4 words\n',
     'gtask-port.c': '6 words\n'
                     'Operation was cancelled\n',
     'hello.c': 'Hello, world!\n',

@@ -83,7 +83,7 @@ sync_cb (QTask *task,
 
   g_print ("%u primes below %u\n", primes->n_primes, primes->next);
 
-  /* It may start over at any number, or be told to stop. */
+  /* TRUE tells it to stop: below 30000 there are enough. */
   q_task_resume (task, primes->next >= 30000);
 }
 
