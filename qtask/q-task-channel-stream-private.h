@@ -86,7 +86,6 @@ typedef struct
 void            q_task_stream_wake_sleeper               (QTaskSleeper     *sleeper,
                                                           QTaskSignal      *signal);
 gboolean        q_task_stream_may_look                   (guint            *n_looks_to_skip);
-void            q_task_stream_look_away                  (void);
 void            q_task_stream_has_looked                 (gboolean          in_vain,
                                                           guint            *n_vain_looks,
                                                           guint            *n_looks_to_skip);

@@ -102,14 +102,6 @@ q_task_stream_may_look (guint *n_looks_to_skip)
   return FALSE;
 }
 
-/* Between two looks, about a microsecond */
-void
-q_task_stream_look_away (void)
-{
-  for (int i = 0; i < 24; i++)
-    q_task_pause ();
-}
-
 void
 q_task_stream_has_looked (gboolean in_vain,
                           guint *n_vain_looks,
@@ -386,7 +378,7 @@ read_blocking (QTaskStreamLink *self,
           for (int i = 0; i < Q_TASK_STREAM_LOOK_ROUNDS && result == Q_TASK_LINK_WOULD_BLOCK; i++)
             {
               g_mutex_unlock (&self->in_lock);
-              q_task_stream_look_away ();
+              q_task_spin_briefly ();
               g_mutex_lock (&self->in_lock);
 
               result = try_read_locked (self, receiver, TRUE, &woken, error);
