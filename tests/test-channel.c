@@ -1712,7 +1712,6 @@ test_sources (gconstpointer kind)
   sources[0] = watch_start (&watches[0], a, G_IO_IN, NULL, NULL);
   sources[1] = watch_start (&watches[1], a, G_IO_IN, NULL, context);
   sources[2] = watch_start (&watches[2], b, G_IO_IN | G_IO_OUT, NULL, NULL);
-  g_source_set_priority (sources[0], 10);
   g_assert_true (watch_is_ready (&watches[2]));
   g_assert_cmpint (watches[0].n_called, ==, 0);
   write_string (b, "to all");
