@@ -549,7 +549,7 @@ carry (Carrier *carrier,
 
   for (guint i = 0; i < carrier->n_writers; i++)
     {
-      writers[i] = (Writer) { carrier, funcs, n / carrier->n_writers };
+      writers[i] = (Writer){ carrier, funcs, n / carrier->n_writers };
       threads[i] = g_thread_new ("writer", writer_thread, &writers[i]);
     }
 
