@@ -353,6 +353,7 @@ typedef struct
   guint32 seed;
   pthread_barrier_t *barrier;
   int *n_outstanding; /* what is released in the end */
+  int n_async;        /* calls of this thread that have not been answered */
 } Meddler;
 
 static void
@@ -371,26 +372,26 @@ ignore_message_cb (QTaskChannel *channel,
 static void
 ignore_read_cb (GObject *source,
                 GAsyncResult *result,
-                gpointer n_outstanding)
+                gpointer n_async)
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (GBytes) message = NULL;
 
   message = q_task_channel_read_finish (Q_TASK_CHANNEL (source), result, &error);
   assert_closing_error (error);
-  released_cb (n_outstanding);
+  (*(int *) n_async)--;
 }
 
 static void
 ignore_write_cb (GObject *source,
                  GAsyncResult *result,
-                 gpointer n_outstanding)
+                 gpointer n_async)
 {
   g_autoptr (GError) error = NULL;
 
   q_task_channel_write_finish (Q_TASK_CHANNEL (source), result, &error);
   assert_closing_error (error);
-  released_cb (n_outstanding);
+  (*(int *) n_async)--;
 }
 
 static gboolean
@@ -442,13 +443,13 @@ meddler_thread (gpointer data)
           q_task_channel_try_write (channel, message, &error);
           break;
         case 6:
-          g_atomic_int_inc (meddler->n_outstanding);
-          q_task_channel_read_async (channel, meddler->cancellable, ignore_read_cb, meddler->n_outstanding);
+          meddler->n_async++;
+          q_task_channel_read_async (channel, meddler->cancellable, ignore_read_cb, &meddler->n_async);
           break;
         case 7:
-          g_atomic_int_inc (meddler->n_outstanding);
+          meddler->n_async++;
           q_task_channel_write_async (channel, message, meddler->cancellable, ignore_write_cb,
-                                      meddler->n_outstanding);
+                                      &meddler->n_async);
           break;
         case 8:
           g_atomic_int_inc (meddler->n_outstanding);
@@ -487,8 +488,7 @@ meddler_thread (gpointer data)
 
   for (int i = 0; i < 2; i++)
     g_object_unref (meddler->ends[i]);
-  while (g_main_context_iteration (context, FALSE))
-    ;
+  test_run_until (context, meddler->n_async == 0);
   g_main_context_pop_thread_default (context);
 
   return NULL;
@@ -535,7 +535,8 @@ test_random (gconstpointer kind)
                                    cancellable,
                                    (guint32) g_test_rand_int (),
                                    &barrier,
-                                   &n_outstanding };
+                                   &n_outstanding,
+                                   0 };
           threads[j] = g_thread_new ("meddler", meddler_thread, &meddlers[j]);
         }
       g_object_unref (ends[0]);
