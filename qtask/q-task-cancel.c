@@ -23,12 +23,14 @@ q_task_request_stop (QTask *task,
                      QTaskStopReason reason)
 {
   QTaskPrivate *priv = q_task_get_private (task);
+  QTaskExtra *extra;
   g_autoptr (GCancellable) stop = NULL;
   QTaskWaiter *waiters = NULL;
   QTaskRunner *runner = NULL;
   gboolean to_front = FALSE;
   gboolean withdraw = FALSE;
   gboolean early = FALSE;
+  gboolean requeue = FALSE;
   guint flags = Q_TASK_WORD_STOP;
   guint word;
 
@@ -48,7 +50,8 @@ q_task_request_stop (QTask *task,
       switch (q_task_word_get_state (word))
         {
         case Q_TASK_STATE_QUEUED:
-          if ((word & Q_TASK_WORD_RUN_CANCELLED) == 0 || reason == Q_TASK_STOP_LOST)
+          if ((word & Q_TASK_WORD_BEGUN) == 0 &&
+              ((word & Q_TASK_WORD_RUN_CANCELLED) == 0 || reason == Q_TASK_STOP_LOST))
             {
               q_task_fix_locked (task, q_task_new_stop_error (reason), Q_TASK_STATE_STOPPED);
               withdraw = TRUE;
@@ -59,6 +62,7 @@ q_task_request_stop (QTask *task,
           G_GNUC_FALLTHROUGH;
 
         case Q_TASK_STATE_RUNNING:
+        case Q_TASK_STATE_SYNCING:
           early = reason != Q_TASK_STOP_LOST && (word & Q_TASK_WORD_RETURN_ON_CANCEL) != 0;
           if (early || reason != Q_TASK_STOP_CANCEL)
             q_task_fix_locked (task, q_task_new_stop_error (reason), Q_TASK_WORD_EARLY);
@@ -72,10 +76,13 @@ q_task_request_stop (QTask *task,
           break;
         }
 
-      if (g_atomic_pointer_get (&priv->extra) != NULL)
+      requeue = q_task_end_sync_locked (task);
+
+      extra = g_atomic_pointer_get (&priv->extra);
+      if (extra != NULL)
         {
-          if (priv->extra->stop != NULL)
-            stop = g_object_ref (priv->extra->stop);
+          if (extra->stop != NULL)
+            stop = g_object_ref (extra->stop);
 
           if (q_task_get_word (priv) & Q_TASK_WORD_FIXED)
             waiters = q_task_steal_waiters_locked (priv, FALSE);
@@ -94,6 +101,9 @@ q_task_request_stop (QTask *task,
   if (to_front)
     runner->funcs->move_to_front (runner, task);
 
+  if (requeue)
+    priv->runner->funcs->requeue (priv->runner, task);
+
   if (early)
     q_task_send_early (task, reason);
 
@@ -106,6 +116,9 @@ q_task_request_stop (QTask *task,
 
   if (runner != NULL)
     runner->funcs->unref (runner);
+
+  if (reason == Q_TASK_STOP_LOST)
+    q_task_close_channel (task);
 
   /* Last, since these run code of the user, who may wait for the task. */
   if (stop != NULL)
@@ -540,7 +553,8 @@ q_task_set_timeout (QTask *task,
   g_mutex_unlock (&priv->lock);
 
   state = q_task_word_get_state (q_task_get_word (priv));
-  if (timeout > 0 && (state == Q_TASK_STATE_QUEUED || state == Q_TASK_STATE_RUNNING))
+  if (timeout > 0 && (state == Q_TASK_STATE_QUEUED || state == Q_TASK_STATE_RUNNING ||
+                      state == Q_TASK_STATE_SYNCING))
     start_timeout (task);
 
   q_task_notify (task, Q_TASK_PROP_TIMEOUT);

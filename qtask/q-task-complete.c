@@ -18,6 +18,18 @@
 
 #include "q-task-private.h"
 
+/* The functions beside the callback are not called any more. */
+static void
+drop_functions (QTask *task,
+                gboolean is_owner)
+{
+  if (is_owner)
+    q_task_drop_messages (task);
+
+  q_task_drop_sync (task, is_owner);
+  q_task_drop_bindings (task);
+}
+
 /* Calls the callback and releases what came with it, and with the worker if that has
  * ended. Called by the owner, or with @lost TRUE when there is none any more. */
 void
@@ -50,7 +62,14 @@ q_task_complete_now (QTask *task,
   if (context != NULL)
     g_main_context_push_thread_default (context);
 
-  if (priv->callback != NULL && !lost)
+  if (!lost && g_atomic_pointer_get (&priv->extra) != NULL)
+    {
+      q_task_flush_messages (task);
+      q_task_tell_bound (task);
+    }
+
+  /* A bound object may go until the last moment. */
+  if (priv->callback != NULL && !lost && !q_task_is_set (task, Q_TASK_WORD_DETACHED))
     {
       if (word & Q_TASK_WORD_ASYNC)
         ((GAsyncReadyCallback) priv->callback) (priv->source_object, G_ASYNC_RESULT (task),
@@ -75,13 +94,16 @@ q_task_complete_now (QTask *task,
 
   q_task_change (priv, 0, Q_TASK_WORD_COMPLETED);
 
+  /* The callback may have made the extra part. */
+  if (g_atomic_pointer_get (&priv->extra) != NULL)
+    drop_functions (task, !lost);
+
   if (!lost)
     g_object_notify_by_pspec (G_OBJECT (task), q_task_props[Q_TASK_PROP_COMPLETED]);
 
   if (context != NULL)
     g_main_context_pop_thread_default (context);
 
-  /* The callback may have made the extra part. */
   if (g_atomic_pointer_get (&priv->extra) != NULL)
     {
       QTaskWaiter *waiters;
@@ -205,6 +227,9 @@ q_task_end_run (QTask *task,
   guint flags = state | Q_TASK_WORD_SENT;
   guint word;
 
+  if (g_atomic_pointer_get (&priv->extra) != NULL)
+    q_task_close_worker_channel (task);
+
   g_mutex_lock (&priv->lock);
 
   word = q_task_get_word (priv);
@@ -264,9 +289,17 @@ q_task_complete_synchronous (QTask *task,
                              gboolean worker_ended)
 {
   QTaskPrivate *priv = q_task_get_private (task);
+  QTaskOwnership ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);
 
   q_task_change (priv, 0, Q_TASK_WORD_COMPLETING);
   q_task_clear_timeout (task);
+
+  if (ownership != Q_TASK_OWNER_NOT)
+    {
+      q_task_flush_progress (task, FALSE);
+      q_task_flush_messages (task);
+      q_task_tell_bound (task);
+    }
 
   q_task_release_data (priv, g_steal_pointer (&priv->opaque),
                        g_steal_pointer (&priv->opaque_destroy));
@@ -275,7 +308,12 @@ q_task_complete_synchronous (QTask *task,
                          g_steal_pointer (&priv->worker_data_destroy));
 
   q_task_change (priv, 0, Q_TASK_WORD_COMPLETED);
+
+  if (g_atomic_pointer_get (&priv->extra) != NULL)
+    drop_functions (task, ownership != Q_TASK_OWNER_NOT);
+
   g_object_notify_by_pspec (G_OBJECT (task), q_task_props[Q_TASK_PROP_COMPLETED]);
+  q_task_dispatch_release (priv->dispatch, ownership);
 
   if (g_atomic_pointer_get (&priv->extra) != NULL)
     {
@@ -325,6 +363,9 @@ fix_and_claim_completion (QTask *task)
     waiters = q_task_steal_waiters_locked (priv, FALSE);
 
   g_mutex_unlock (&priv->lock);
+
+  if (claimed)
+    q_task_close_worker_channel (task);
 
   q_task_return_waiters (waiters);
 

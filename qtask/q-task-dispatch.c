@@ -527,9 +527,12 @@ static GSourceFuncs order_source_funcs = {
   .finalize = dispatch_source_finalize,
 };
 
+/* What is run here may drop all other references to the dispatch. */
 static void
 lose_all (QTaskDispatch *dispatch)
 {
+  q_task_dispatch_ref (dispatch);
+
   for (;;)
     {
       QTaskNode *node;
@@ -542,10 +545,12 @@ lose_all (QTaskDispatch *dispatch)
       g_mutex_unlock (&dispatch->lock);
 
       if (node == NULL)
-        return;
+        break;
 
       run_delivery (node, TRUE);
     }
+
+  q_task_dispatch_unref (dispatch);
 }
 
 /* Called by GLib while it frees the context, with no lock held. */

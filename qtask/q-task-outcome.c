@@ -535,6 +535,7 @@ take_error (QTask *task,
             GError **error)
 {
   QTaskPrivate *priv = q_task_get_private (task);
+  GError *own;
 
   if (!is_fixed (priv))
     return q_task_is_forked (error);
@@ -545,14 +546,16 @@ take_error (QTask *task,
       return TRUE;
     }
 
-  if (priv->error != NULL)
-    {
-      g_propagate_error (error, g_steal_pointer (&priv->error));
-      q_task_change (priv, 0, Q_TASK_WORD_HAD_ERROR);
-      return TRUE;
-    }
+  own = peek_error (priv);
+  if (own == NULL)
+    return FALSE;
 
-  return FALSE;
+  /* In this order: the worker may still run, and asks at its end. */
+  q_task_change (priv, 0, Q_TASK_WORD_HAD_ERROR);
+  g_atomic_pointer_set (&priv->error, NULL);
+  g_propagate_error (error, own);
+
+  return TRUE;
 }
 
 /* Moves the result out. Success that nobody set a result for gives @none. */

@@ -146,7 +146,7 @@ q_task_pool_core_set_open (QTaskPoolCore *core)
 static guint
 count_replaceable (QTaskPoolCore *core)
 {
-  return core->is_serial ? 0 : core->n_parked;
+  return core->runner.is_serial ? 0 : core->n_parked;
 }
 
 /* Threads that work, or are awake to do so. */
@@ -389,7 +389,7 @@ gboolean
 q_task_pool_core_is_drained (QTaskPoolCore *core)
 {
   return q_task_pool_core_get_length (core) == 0 && core->n_running == 0 &&
-         core->n_ending == 0;
+         core->n_ending == 0 && core->syncing.length == 0;
 }
 
 /* Takes @task out of the queue, to run it. */
@@ -447,12 +447,10 @@ take_next (QTaskPoolCore *core,
   return task;
 }
 
-/* The worker is over; its completion follows. */
+/* The worker does not run any more. */
 static void
-close_books (QTaskPoolCore *core,
-             QTaskPoolRunning *running,
-             QTaskState state,
-             gboolean failed)
+leave (QTaskPoolCore *core,
+       QTaskPoolRunning *running)
 {
   if (running->next != NULL)
     running->next->prev = running->prev;
@@ -462,6 +460,19 @@ close_books (QTaskPoolCore *core,
     core->running = running->next;
 
   core->n_running--;
+
+  if (running->since > 0)
+    core->run_time += g_get_monotonic_time () - running->since;
+}
+
+/* The worker is over; its completion follows. */
+static void
+close_books (QTaskPoolCore *core,
+             QTaskPoolRunning *running,
+             QTaskState state,
+             gboolean failed)
+{
+  leave (core, running);
   core->n_ending++;
 
   if (state == Q_TASK_STATE_STOPPED)
@@ -471,15 +482,83 @@ close_books (QTaskPoolCore *core,
   else
     core->n_finished++;
 
-  if (running->since > 0)
-    core->run_time += g_get_monotonic_time () - running->since;
-
   /* Those that came on top run one task each. */
   if (core->n_extra > 0)
     core->n_extra--;
 }
 
+static gboolean
+is_over (QTaskState state)
+{
+  return state == Q_TASK_STATE_FINISHED || state == Q_TASK_STATE_STOPPED;
+}
+
+/* What a task that was started before is queued with. */
+static gint64
+get_key (QTaskPrivate *priv)
+{
+  if (q_task_get_word (priv) & Q_TASK_WORD_STOP)
+    return G_MININT64;
+
+  return g_atomic_int_get (&priv->priority);
+}
+
+static void
+note_queued (QTaskPoolCore *core,
+             QTask *task)
+{
+  if (G_UNLIKELY (g_atomic_int_get (&core->has_timing)))
+    q_task_ensure_extra (q_task_get_private (task))->queued_at = g_get_monotonic_time ();
+}
+
+/* Queues @task again, which the caller has taken out of wherever it was. The reference of the
+ * worker is that of the queue now. */
+static void
+enqueue_again (QTaskPoolCore *core,
+               QTask *task)
+{
+  note_queued (core, task);
+  enqueue (core, task, get_key (q_task_get_private (task)));
+}
+
+/* A step worker has more to do: queues it again, or keeps it while it syncs. With the lock
+ * held, which it drops in between. */
+static void
+set_aside (QTaskPoolCore *core,
+           QTask *task,
+           QTaskPoolRunning *running,
+           QTaskState state)
+{
+  if (state == Q_TASK_STATE_SYNCING)
+    {
+      /* First, since it may be resumed as soon as it syncs, and be over. */
+      leave (core, running);
+      q_task_queue_insert (&core->syncing, &q_task_get_private (task)->node, 0);
+      g_object_ref (task);
+      g_mutex_unlock (&core->lock);
+
+      if (!q_task_sync_steps (task))
+        core->runner.funcs->requeue (&core->runner, task);
+      g_object_unref (task);
+
+      lock (core);
+      return;
+    }
+
+  g_mutex_unlock (&core->lock);
+  q_task_set_queued (task);
+  lock (core);
+
+  leave (core, running);
+  enqueue_again (core, task);
+}
+
 /* Runner */
+
+static gboolean give_up (QTaskPoolCore *core,
+                         QTask *task,
+                         gint64 made_at,
+                         const GError *error);
 
 static QTaskPoolCore *
 core_from_runner (QTaskRunner *runner)
@@ -538,7 +617,7 @@ core_help (QTaskRunner *runner,
   gboolean helps;
 
   g_mutex_lock (&core->lock);
-  helps = !core->is_serial && is_queued (core, task);
+  helps = !core->runner.is_serial && is_queued (core, task);
   if (helps)
     {
       take (core, task, &running);
@@ -552,6 +631,14 @@ core_help (QTaskRunner *runner,
     return FALSE;
 
   state = q_task_run_worker (task, runner, &failed, &error);
+
+  if (!is_over (state))
+    {
+      lock (core);
+      set_aside (core, task, &running, state);
+      g_mutex_unlock (&core->lock);
+      return TRUE;
+    }
 
   g_mutex_lock (&core->lock);
   close_books (core, &running, state, failed);
@@ -567,6 +654,50 @@ core_help (QTaskRunner *runner,
   q_task_pool_core_tell (&told);
 
   return TRUE;
+}
+
+static void
+core_requeue (QTaskRunner *runner,
+              QTask *task)
+{
+  QTaskPoolCore *core = core_from_runner (runner);
+  QTaskPoolWake wake = { NULL, FALSE };
+  g_autoptr (GError) error = NULL;
+
+  lock (core);
+  q_task_queue_remove (&core->syncing, &q_task_get_private (task)->node);
+  enqueue_again (core, task);
+  wake_if_needed (core, &wake);
+  arm (core, &wake);
+  g_mutex_unlock (&core->lock);
+
+  if (!wake_up (core, &wake, &error))
+    give_up (core, NULL, 0, error);
+
+  /* Asked to stop while it was not in the queue. */
+  if (q_task_get_word (q_task_get_private (task)) & Q_TASK_WORD_STOP)
+    core_move_to_front (runner, task);
+}
+
+static gboolean
+core_is_pressed (QTaskRunner *runner,
+                 QTask *task)
+{
+  QTaskPoolCore *core = core_from_runner (runner);
+  QTaskNode *node;
+  gboolean pressed;
+
+  if (core->runner.is_serial)
+    return FALSE;
+
+  lock (core);
+  sort_inbox (core);
+  node = q_task_queue_peek (&core->queue);
+  pressed = node != NULL && (node->key < get_key (q_task_get_private (task)) ||
+                             count_active (core) > get_max_active (core));
+  g_mutex_unlock (&core->lock);
+
+  return pressed;
 }
 
 static void
@@ -602,7 +733,7 @@ core_ref_blocker (QTaskRunner *runner)
   QTask *blocker = NULL;
 
   g_mutex_lock (&core->lock);
-  if (core->is_serial && core->running != NULL)
+  if (core->runner.is_serial && core->running != NULL)
     blocker = g_object_ref (core->running->task);
   g_mutex_unlock (&core->lock);
 
@@ -625,6 +756,8 @@ static const QTaskRunnerFuncs runner_funcs = {
   .withdraw = core_withdraw,
   .move_to_front = core_move_to_front,
   .help = core_help,
+  .requeue = core_requeue,
+  .is_pressed = core_is_pressed,
   .park = core_park,
   .unpark = core_unpark,
   .compensate = core_compensate,
@@ -796,13 +929,21 @@ work (QTaskPoolCore *core)
           if (is_stopped)
             q_task_request_stop (task, Q_TASK_STOP_CANCEL);
           state = q_task_run_worker (task, runner, &failed, &error);
-          over = task;
           end = get_nanoseconds ();
 
           lock (core);
           if (was_over)
             core->n_ending--;
-          close_books (core, &running, state, failed);
+
+          if (G_LIKELY (is_over (state)))
+            {
+              over = task;
+              close_books (core, &running, state, failed);
+            }
+          else
+            {
+              set_aside (core, task, &running, state);
+            }
           core->run_average += (end - start - core->run_average) / 8;
           start = end;
         }
@@ -985,9 +1126,9 @@ q_task_pool_core_new (const char *name,
     }
 
   core->runner.funcs = &runner_funcs;
+  core->runner.is_serial = is_serial;
   core->ref_count = 1;
   core->name = g_strdup (name);
-  core->is_serial = is_serial;
   core->grows = grows;
   core->may_spin = q_task_may_spin ();
   core->max_threads = max_threads > 0 ? max_threads : G_MAXUINT;
@@ -1040,6 +1181,7 @@ q_task_pool_core_unref (QTaskPoolCore *core)
 
   g_assert (core->inbox == NULL);
   g_assert (core->queue.length == 0);
+  g_assert (core->syncing.length == 0);
   g_assert (core->n_threads == 0);
   g_assert (g_queue_is_empty (&core->space_waiters));
   g_assert (g_queue_is_empty (&core->close_waiters));
@@ -1158,7 +1300,8 @@ is_stopped (QTask *task)
 }
 
 /* No thread could be started. If there is none at all, nobody would ever run what is queued:
- * @task is taken back, and @error is the outcome of others, who counted on that thread. */
+ * @task, if not NULL, is taken back, and @error is the outcome of others, who counted on that
+ * thread. */
 static gboolean
 give_up (QTaskPoolCore *core,
          QTask *task,
@@ -1174,13 +1317,14 @@ give_up (QTaskPoolCore *core,
     {
       QTaskNode *node;
 
-      given_up = is_queued (core, task);
+      given_up = task != NULL && is_queued (core, task);
       if (given_up)
         {
           dequeue (core, task);
           q_task_get_private (task)->node.key = made_at;
         }
 
+      sort_inbox (core);
       while ((node = q_task_queue_peek (&core->queue)) != NULL)
         {
           g_ptr_array_add (others, q_task_from_node (node));
@@ -1204,9 +1348,10 @@ give_up (QTaskPoolCore *core,
 gboolean
 q_task_pool_core_push (QTaskPoolCore *core,
                        QTask *task,
-                       QTaskWorker worker,
+                       GCallback worker,
                        gpointer worker_data,
                        GDestroyNotify destroy,
+                       guint flags,
                        GError **error)
 {
   QTaskPrivate *priv = q_task_get_private (task);
@@ -1217,7 +1362,7 @@ q_task_pool_core_push (QTaskPoolCore *core,
   gint64 key;
   guint word;
 
-  if (!q_task_start (task, &core->runner, worker, worker_data, destroy, error))
+  if (!q_task_start (task, &core->runner, worker, worker_data, destroy, flags, error))
     return FALSE;
 
   q_task_pool_core_ref (core);
@@ -1244,8 +1389,7 @@ q_task_pool_core_push (QTaskPoolCore *core,
 
   key = (word & Q_TASK_WORD_STOP) != 0 ? G_MININT64 : g_atomic_int_get (&priv->priority);
 
-  if (G_UNLIKELY (g_atomic_int_get (&core->has_timing)))
-    q_task_ensure_extra (priv)->queued_at = g_get_monotonic_time ();
+  note_queued (core, task);
 
   g_atomic_int_inc (&core->n_pushing);
   is_open = g_atomic_int_get (&core->is_open);
@@ -1317,7 +1461,8 @@ add_queued_task (QTaskNode *node,
   g_ptr_array_add (tasks, g_object_ref (q_task_from_node (node)));
 }
 
-/* The tasks that run, and how many they are, and then those in the queue in no order. */
+/* The tasks that run or sync, and how many they are, and then those in the queue in no
+ * order. */
 GPtrArray *
 q_task_pool_core_list_tasks (QTaskPoolCore *core,
                              guint *n_running)
@@ -1328,6 +1473,8 @@ q_task_pool_core_list_tasks (QTaskPoolCore *core,
 
   for (QTaskPoolRunning *running = core->running; running != NULL; running = running->next)
     g_ptr_array_add (tasks, g_object_ref (running->task));
+
+  q_task_queue_foreach (&core->syncing, add_queued_task, tasks);
 
   if (n_running != NULL)
     *n_running = tasks->len;

@@ -41,7 +41,6 @@ struct _QTaskPoolCore
   QTaskRunner          runner;
   int                  ref_count;     /* atomic */
   char                *name;          /* constant */
-  gboolean             is_serial;     /* constant */
   gboolean             grows;         /* constant; as GTask's pool */
   gboolean             may_spin;      /* constant */
   GThreadPool         *threads;       /* constant */
@@ -79,6 +78,7 @@ struct _QTaskPoolCore
   /* Work */
   QTaskPoolRunning    *running;
   guint                n_running;
+  QTaskQueue           syncing;       /* tasks whose step worker waits for their owner */
   guint                n_ending;      /* whose completion is being sent */
   guint64              n_taken;       /* out of the queue to run, ever */
   gint64               run_average;   /* nanoseconds, of late */
@@ -107,9 +107,10 @@ void           q_task_pool_core_drop          (QTaskPoolCore        *core);
 
 gboolean       q_task_pool_core_push          (QTaskPoolCore        *core,
                                                QTask                *task,
-                                               QTaskWorker           worker,
+                                               GCallback             worker,
                                                gpointer              worker_data,
                                                GDestroyNotify        destroy,
+                                               guint                 flags,
                                                GError              **error);
 gboolean       q_task_pool_core_wake          (QTaskPoolCore        *core);
 GPtrArray     *q_task_pool_core_list_tasks    (QTaskPoolCore        *core,

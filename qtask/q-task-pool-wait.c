@@ -137,7 +137,7 @@ check_deadlock (QTaskPoolCore *core,
                 QTaskPoolWaitMode mode,
                 GError **error)
 {
-  if (!is_in_worker (core) || (mode == Q_TASK_POOL_WAIT_SPACE && !core->is_serial))
+  if (!is_in_worker (core) || (mode == Q_TASK_POOL_WAIT_SPACE && !core->runner.is_serial))
     return TRUE;
 
   g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK,

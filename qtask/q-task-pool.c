@@ -204,7 +204,7 @@ q_task_pool_is_serial (QTaskPool *pool)
 {
   g_return_val_if_fail (Q_IS_TASK_POOL (pool), FALSE);
 
-  return pool->core->is_serial;
+  return pool->core->runner.is_serial;
 }
 
 /**
@@ -250,7 +250,7 @@ q_task_pool_set_max_threads (QTaskPool *pool,
                              guint max_threads)
 {
   g_return_if_fail (Q_IS_TASK_POOL (pool));
-  g_return_if_fail (!pool->core->is_serial);
+  g_return_if_fail (!pool->core->runner.is_serial);
 
   if (q_task_is_forked (NULL))
     return;
@@ -434,7 +434,7 @@ q_task_pool_push (QTaskPool *pool,
   if (q_task_is_forked (error))
     return FALSE;
 
-  return q_task_pool_core_push (pool->core, task, worker, opaque, destroy, error);
+  return q_task_pool_core_push (pool->core, task, G_CALLBACK (worker), opaque, destroy, 0, error);
 }
 
 /**
@@ -473,6 +473,90 @@ q_task_pool_push_closure (QTaskPool *pool,
   g_return_val_if_fail (Q_IS_TASK (task), FALSE);
 
   if (q_task_pool_push (pool, task, worker, opaque, destroy, error))
+    return TRUE;
+
+  if (!q_task_is_forked (NULL))
+    q_task_release_data (q_task_get_private (task), opaque, destroy);
+
+  return FALSE;
+}
+
+/**
+ * q_task_pool_push_steps: (skip)
+ * @pool: a pool
+ * @task: a task that has not been started
+ * @worker: (scope notified) (closure opaque) (destroy destroy): a step of the work
+ * @opaque: (nullable): data for @worker
+ * @destroy: (nullable): frees @opaque; called by the owner of @task when the task is over
+ * @error: return location for an error
+ *
+ * As q_task_pool_push(), with a worker that does a step of the work each time it is called;
+ * see [callback@QTask.TaskStepWorker]. Between steps the pool runs what is more urgent, unless
+ * it is serial. While the task syncs it holds no thread, unless the pool is serial, and counts
+ * as running and parked.
+ *
+ * Errors: those of q_task_pool_push().
+ *
+ * May be called from any thread.
+ *
+ * Returns: %TRUE if the task will complete
+ *
+ * Since: 1.0
+ */
+gboolean
+q_task_pool_push_steps (QTaskPool *pool,
+                        QTask *task,
+                        QTaskStepWorker worker,
+                        gpointer opaque,
+                        GDestroyNotify destroy,
+                        GError **error)
+{
+  g_return_val_if_fail (Q_IS_TASK_POOL (pool), FALSE);
+  g_return_val_if_fail (Q_IS_TASK (task), FALSE);
+  g_return_val_if_fail (worker != NULL, FALSE);
+  g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
+
+  if (q_task_is_forked (error))
+    return FALSE;
+
+  return q_task_pool_core_push (pool->core, task, G_CALLBACK (worker), opaque, destroy,
+                                Q_TASK_WORD_STEPS, error);
+}
+
+/**
+ * q_task_pool_push_steps_closure: (rename-to q_task_pool_push_steps)
+ * @pool: a pool
+ * @task: a task that has not been started
+ * @worker: (scope notified) (closure opaque) (destroy destroy): a step of the work
+ * @opaque: (nullable): data for @worker
+ * @destroy: (nullable): frees @opaque; called by the owner of @task when the task is over or
+ *   could not be queued
+ * @error: return location for an error
+ *
+ * As [method@QTask.TaskPool.push], with a worker that does a step of the work each time it is
+ * called; see [callback@QTask.TaskStepWorker]. Between steps the pool runs what is more urgent,
+ * unless it is serial. While the task syncs it holds no thread, unless the pool is serial, and
+ * counts as running and parked.
+ *
+ * Errors: those of [method@QTask.TaskPool.push].
+ *
+ * May be called from any thread.
+ *
+ * Returns: %TRUE if the task will complete
+ *
+ * Since: 1.0
+ */
+gboolean
+q_task_pool_push_steps_closure (QTaskPool *pool,
+                                QTask *task,
+                                QTaskStepWorker worker,
+                                gpointer opaque,
+                                GDestroyNotify destroy,
+                                GError **error)
+{
+  g_return_val_if_fail (Q_IS_TASK (task), FALSE);
+
+  if (q_task_pool_push_steps (pool, task, worker, opaque, destroy, error))
     return TRUE;
 
   if (!q_task_is_forked (NULL))
@@ -552,9 +636,9 @@ q_task_pool_get_stats (QTaskPool *pool,
   g_mutex_lock (&core->lock);
   *stats = (QTaskPoolStats){
     .threads = core->n_threads,
-    .running = core->n_running,
+    .running = core->n_running + core->syncing.length,
     .queued = q_task_pool_core_get_length (core),
-    .parked = core->n_parked,
+    .parked = core->n_parked + core->syncing.length,
     .finished = core->n_finished,
     .failed = core->n_failed,
     .stopped = core->n_stopped,

@@ -6,6 +6,8 @@
 #pragma once
 
 #include "q-task.h"
+
+#include "q-task-channel-private.h"
 #include "q-task-dispatch-private.h"
 
 G_BEGIN_DECLS
@@ -15,6 +17,9 @@ typedef struct _QTaskExtra    QTaskExtra;
 typedef struct _QTaskProgress QTaskProgress;
 typedef struct _QTaskWaiter   QTaskWaiter;
 typedef struct _QTaskFrame    QTaskFrame;
+typedef struct _QTaskHandler  QTaskHandler;
+typedef struct _QTaskSync     QTaskSync;
+typedef struct _QTaskBinding  QTaskBinding;
 
 /* The word of a task: the state in the low bits, and flags. Changed by q_task_change()
  * alone, read atomically. Those marked L change with the lock held only. */
@@ -40,12 +45,19 @@ enum {
   Q_TASK_WORD_ASYNC             = 1 << 20, /* the callback is a GAsyncReadyCallback */
   Q_TASK_WORD_OWN_PRIORITY      = 1 << 21, /* the completion priority was set */
   Q_TASK_WORD_ABANDONED         = 1 << 22, /* nobody holds it any more */
+  Q_TASK_WORD_DETACHED          = 1 << 23, /* a bound object has gone: no callback */
   Q_TASK_WORD_WAITED            = 1 << 24, /* somebody blocks on the condition; L */
   Q_TASK_WORD_OWNER_WAITS       = 1 << 25, /* ... and it is the owner; L */
   Q_TASK_WORD_TAKEN             = 1 << 26, /* the result was propagated */
   Q_TASK_WORD_HANDED            = 1 << 27, /* the completion and the reference of the
                                             * worker are left to who waits; L */
+  Q_TASK_WORD_STEPS             = 1 << 28, /* the worker is a QTaskStepWorker; L */
+  Q_TASK_WORD_BEGUN             = 1 << 29, /* ... and has done a step; L */
+  Q_TASK_WORD_OUTLIVE           = 1 << 30, /* a bound object that goes does not stop it */
 };
+
+/* What a start may set. */
+#define Q_TASK_WORD_START (Q_TASK_WORD_STEPS | Q_TASK_WORD_SYNCHRONOUS)
 
 /* Protected by the lock of the task unless told otherwise. What a worker writes comes first,
  * close together, since that goes from one processor to another. */
@@ -62,7 +74,7 @@ typedef struct
   QTaskExtra     *extra;        /* atomic, made on first use */
   QTaskDispatch  *dispatch;     /* set before the start */
   QTaskRunner    *runner;       /* set at the start */
-  QTaskWorker     worker;       /* set at the start, used by the worker */
+  GCallback       worker;       /* set at the start, used by the worker */
   gpointer        worker_data;
   GDestroyNotify  worker_data_destroy;
   GCallback       callback;     /* set before the start, used by the owner */
@@ -101,6 +113,20 @@ struct _QTaskExtra
   QTaskWaiter    *waiters;        /* with the lock */
   QTask          *waits_for;      /* with the lock of the wait graph */
   gint64          queued_at;      /* monotonic, when the pool takes times */
+  QTaskChannel   *channel;        /* the owner's end; set before the start, with the lock */
+  QTaskChannel   *worker_channel;
+  QTaskSync      *sync;           /* atomic, made on first use */
+  QTaskHandler   *bound;          /* of q_task_bind_callback(); with the lock */
+  QTaskBinding   *bindings;       /* to objects; with the lock of bindings */
+};
+
+/* A function of the user, and its data, which the owner destroys. */
+struct _QTaskHandler
+{
+  int            ref_count; /* atomic */
+  GCallback      func;
+  gpointer       opaque;
+  GDestroyNotify destroy;
 };
 
 /* Whatever runs tasks. Each function may be called from any thread with no lock held. */
@@ -114,6 +140,13 @@ typedef struct
                              QTask       *task);
   /* Runs the task in the calling thread, if it is queued. */
   gboolean (*help)          (QTaskRunner *runner,
+                             QTask       *task);
+  /* Queues a task again that it has, and whose worker holds no thread; takes over the
+   * reference that it has to it. */
+  void     (*requeue)       (QTaskRunner *runner,
+                             QTask       *task);
+  /* Whether the worker of the task is to make room for something more urgent. */
+  gboolean (*is_pressed)    (QTaskRunner *runner,
                              QTask       *task);
   /* The calling worker is about to block, or goes on. */
   void     (*park)          (QTaskRunner *runner);
@@ -131,6 +164,7 @@ typedef struct
 struct _QTaskRunner
 {
   const QTaskRunnerFuncs *funcs;
+  gboolean                is_serial; /* one task at a time, from its start to its end */
 };
 
 /* A worker on the stack of the calling thread. */
@@ -162,6 +196,7 @@ typedef enum {
   Q_TASK_PROP_RETURN_ON_CANCEL,
   Q_TASK_PROP_RUN_CANCELLED,
   Q_TASK_PROP_TIMEOUT,
+  Q_TASK_PROP_OUTLIVE,
   Q_TASK_PROP_PROGRESS,
   Q_TASK_PROP_PROGRESS_TEXT,
   Q_TASK_PROP_COMPLETED,
@@ -201,6 +236,23 @@ static inline QTaskState
 q_task_word_get_state (guint word)
 {
   return (QTaskState) (word & Q_TASK_WORD_STATE);
+}
+
+/* Whether all of it is to be done yet. */
+static inline gboolean
+q_task_is_new (QTask *task)
+{
+  guint word = q_task_get_word (q_task_get_private (task));
+
+  return q_task_word_get_state (word) == Q_TASK_STATE_NEW &&
+         (word & (Q_TASK_WORD_RETURNED | Q_TASK_WORD_FIXED)) == 0;
+}
+
+static inline gboolean
+q_task_is_set (QTask *task,
+               guint  flag)
+{
+  return (q_task_get_word (q_task_get_private (task)) & flag) != 0;
 }
 
 /* q-task.c */
@@ -253,11 +305,13 @@ void        q_task_complete_synchronous (QTask          *task,
 /* q-task-worker.c */
 gboolean    q_task_start                (QTask          *task,
                                          QTaskRunner    *runner,
-                                         QTaskWorker     worker,
+                                         GCallback       worker,
                                          gpointer        worker_data,
                                          GDestroyNotify  worker_data_destroy,
+                                         guint           flags,
                                          GError        **error);
 gboolean    q_task_unstart              (QTask          *task);
+void        q_task_set_queued           (QTask          *task);
 QTaskFrame *q_task_get_current_frame    (void);
 QTaskState  q_task_run_worker           (QTask          *task,
                                          QTaskRunner    *runner,
@@ -272,6 +326,36 @@ void        q_task_unwatch_stop         (QTask          *task);
 void        q_task_clear_timeout        (QTask          *task);
 void        q_task_free_cancel          (QTaskPrivate   *priv);
 
+/* q-task-messages.c */
+QTaskHandler *q_task_handler_new        (GCallback       func,
+                                         gpointer        opaque,
+                                         GDestroyNotify  destroy);
+QTaskHandler *q_task_handler_ref        (QTaskHandler   *handler);
+void        q_task_handler_unref        (QTaskHandler   *handler,
+                                         QTaskPrivate   *priv);
+void        q_task_flush_messages       (QTask          *task);
+void        q_task_serve_messages       (QTask          *task);
+void        q_task_watch_messages       (QTask          *task,
+                                         gboolean        watch);
+void        q_task_drop_messages        (QTask          *task);
+void        q_task_close_channel        (QTask          *task);
+void        q_task_close_worker_channel (QTask          *task);
+void        q_task_free_messages        (QTaskPrivate   *priv);
+
+/* q-task-sync.c */
+gboolean    q_task_sync_steps           (QTask          *task);
+gboolean    q_task_end_sync_locked      (QTask          *task);
+void        q_task_end_sync             (QTask          *task);
+void        q_task_serve_sync           (QTask          *task);
+void        q_task_drop_sync            (QTask          *task,
+                                         gboolean        is_owner);
+void        q_task_free_sync            (QTaskPrivate   *priv);
+
+/* q-task-bind.c */
+void        q_task_tell_bound           (QTask          *task);
+void        q_task_watch_bound          (QTask          *task);
+void        q_task_drop_bindings        (QTask          *task);
+
 /* q-task-progress.c */
 void        q_task_flush_progress       (QTask          *task,
                                          gboolean        lost);
@@ -285,6 +369,10 @@ typedef enum {
 } QTaskWaitMode;
 
 void          q_task_wake_waiters_locked  (QTaskPrivate   *priv);
+void          q_task_begin_wait_locked    (QTaskPrivate   *priv,
+                                           guint           flags);
+void          q_task_end_wait_locked      (QTaskPrivate   *priv,
+                                           guint           flags);
 QTaskWaiter  *q_task_steal_waiters_locked (QTaskPrivate   *priv,
                                            gboolean        completed);
 void          q_task_return_waiters       (QTaskWaiter    *waiters);

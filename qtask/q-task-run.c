@@ -22,6 +22,18 @@ warn_if_second (GError *error)
   return TRUE;
 }
 
+/* What kept it from starting becomes its error. */
+static void
+not_started (QTask *task,
+             GError *error)
+{
+  /* In a forked child every task without an outcome reads so. */
+  if (q_task_is_forked (NULL))
+    g_error_free (error);
+  else if (!warn_if_second (error))
+    q_task_return_error (task, error);
+}
+
 /**
  * q_task_run_in_thread:
  * @task: a task that has not been started
@@ -50,15 +62,41 @@ q_task_run_in_thread (QTask *task,
   g_return_if_fail (Q_IS_TASK (task));
   g_return_if_fail (worker != NULL || Q_TASK_GET_CLASS (task)->run != NULL);
 
-  if (q_task_pool_push_closure (q_task_pool_get_default (), task, worker, opaque, destroy,
-                                &error))
-    return;
+  if (!q_task_pool_push_closure (q_task_pool_get_default (), task, worker, opaque, destroy,
+                                 &error))
+    not_started (task, error);
+}
 
-  /* In a forked child every task without an outcome reads so. */
-  if (q_task_is_forked (NULL))
-    g_error_free (error);
-  else if (!warn_if_second (error))
-    q_task_return_error (task, error);
+/**
+ * q_task_run_steps_in_thread:
+ * @task: a task that has not been started
+ * @worker: (scope notified) (closure opaque) (destroy destroy): a step of the work
+ * @opaque: (nullable): data for @worker
+ * @destroy: (nullable): frees @opaque; called by the owner when the task is over
+ *
+ * As [method@QTask.Task.run_in_thread], with a worker that does a step of the work each time it
+ * is called; see [callback@QTask.TaskStepWorker].
+ *
+ * Running a task a second time is a critical warning, and the first run goes on.
+ *
+ * May be called from any thread.
+ *
+ * Since: 1.0
+ */
+void
+q_task_run_steps_in_thread (QTask *task,
+                            QTaskStepWorker worker,
+                            gpointer opaque,
+                            GDestroyNotify destroy)
+{
+  GError *error = NULL;
+
+  g_return_if_fail (Q_IS_TASK (task));
+  g_return_if_fail (worker != NULL);
+
+  if (!q_task_pool_push_steps_closure (q_task_pool_get_default (), task, worker, opaque, destroy,
+                                       &error))
+    not_started (task, error);
 }
 
 /**

@@ -45,11 +45,32 @@ static GMutex graph_lock;
 void
 q_task_wake_waiters_locked (QTaskPrivate *priv)
 {
+  QTaskExtra *extra;
+
   if ((q_task_get_word (priv) & Q_TASK_WORD_WAITED) == 0)
     return;
 
-  priv->extra->wakes++;
-  g_cond_broadcast (&priv->extra->cond);
+  extra = g_atomic_pointer_get (&priv->extra);
+  extra->wakes++;
+  g_cond_broadcast (&extra->cond);
+}
+
+/* The caller is about to block on the condition, and @flags tell more of it; or it is not any
+ * more. */
+void
+q_task_begin_wait_locked (QTaskPrivate *priv,
+                          guint flags)
+{
+  priv->extra->n_waiting++;
+  q_task_change (priv, 0, Q_TASK_WORD_WAITED | flags);
+}
+
+void
+q_task_end_wait_locked (QTaskPrivate *priv,
+                        guint flags)
+{
+  priv->extra->n_waiting--;
+  q_task_change (priv, (priv->extra->n_waiting == 0 ? Q_TASK_WORD_WAITED : 0) | flags, 0);
 }
 
 static void
@@ -138,8 +159,10 @@ enter_graph (QTask *self,
 static void
 leave_graph (QTask *self)
 {
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (self)->extra);
+
   g_mutex_lock (&graph_lock);
-  q_task_get_private (self)->extra->waits_for = NULL;
+  extra->waits_for = NULL;
   g_mutex_unlock (&graph_lock);
 }
 
@@ -150,8 +173,9 @@ typedef struct
   QTaskWaitMode mode;
   gint64 end_time; /* or -1 */
   GCancellable *cancellable;
-  QTaskFrame *frame; /* of the worker that waits, or NULL */
-  gboolean is_owner;
+  QTaskFrame *frame;  /* of the worker that waits, or NULL */
+  gboolean is_owner;  /* and is to call the callback */
+  gboolean may_serve; /* is the owner */
   gboolean is_in_graph;
   gboolean is_parked;
   gint64 retry_time; /* or 0 */
@@ -178,6 +202,28 @@ finish_handed (QTaskBlock *block)
     q_task_complete_now (block->task, FALSE, TRUE);
 
   g_object_unref (block->task);
+}
+
+/* The earlier of two times, either of which may be -1 for never. */
+static gint64
+earlier (gint64 a,
+         gint64 b)
+{
+  if (a == -1 || b == -1)
+    return MAX (a, b);
+
+  return MIN (a, b);
+}
+
+/* Does for an owner who waits what its main loop would do, but for the callback. Returns when
+ * to come again, or -1. */
+static gint64
+serve (QTask *task)
+{
+  q_task_serve_messages (task);
+  q_task_serve_sync (task);
+
+  return q_task_serve_progress (task);
 }
 
 /* Looks once whether there is nothing more to wait for, and takes a step towards that where
@@ -210,15 +256,29 @@ look_once (QTaskBlock *block,
 
   if (block->mode == Q_TASK_WAIT_SYNCHRONOUS)
     {
+      gint64 progress_time = -1;
+
+      g_mutex_unlock (&priv->lock);
+
+      if ((word & Q_TASK_WORD_SENT) != 0 || block->may_serve)
+        unpark (block); /* code of the user may wait, too */
+
       if (word & Q_TASK_WORD_SENT)
         {
-          g_mutex_unlock (&priv->lock);
-          unpark (block);
           q_task_complete_synchronous (task, FALSE);
-          g_mutex_lock (&priv->lock);
           *done = TRUE;
-          return -1;
         }
+      else if (block->may_serve)
+        {
+          progress_time = serve (task);
+        }
+
+      g_mutex_lock (&priv->lock);
+
+      if (*done)
+        return -1;
+
+      wake_time = earlier (wake_time, progress_time);
     }
   else if (!block->is_owner)
     {
@@ -240,14 +300,13 @@ look_once (QTaskBlock *block,
 
       g_mutex_unlock (&priv->lock);
       unpark (block); /* code of the user may wait, too */
-      progress_time = q_task_serve_progress (task);
+      progress_time = serve (task);
       taken = (word & Q_TASK_WORD_SENT) != 0 && q_task_take_completion (task);
       if ((word & Q_TASK_WORD_SENT) != 0 && !taken)
         g_thread_yield (); /* it is being sent right now */
       g_mutex_lock (&priv->lock);
 
-      if (progress_time != -1)
-        wake_time = wake_time != -1 ? MIN (wake_time, progress_time) : progress_time;
+      wake_time = earlier (wake_time, progress_time);
 
       /* It may have been handed over meanwhile. */
       if ((q_task_get_word (priv) & Q_TASK_WORD_SENT) != 0)
@@ -285,7 +344,7 @@ look_once (QTaskBlock *block,
           return -1;
         }
 
-      wake_time = wake_time != -1 ? MIN (wake_time, extra->deadline) : extra->deadline;
+      wake_time = earlier (wake_time, extra->deadline);
     }
 
   return wake_time;
@@ -355,15 +414,22 @@ block_until_done (QTaskBlock *block,
   QTaskExtra *extra = q_task_ensure_extra (priv);
   GError *wait_error = NULL;
   gboolean is_first_owner;
+  gboolean watches;
   gboolean done = FALSE;
 
   g_mutex_lock (&priv->lock);
 
-  extra->n_waiting++;
   is_first_owner = block->is_owner &&
                    (q_task_get_word (priv) & Q_TASK_WORD_OWNER_WAITS) == 0;
-  q_task_change (priv, 0,
-                 Q_TASK_WORD_WAITED | (is_first_owner ? Q_TASK_WORD_OWNER_WAITS : 0));
+  q_task_begin_wait_locked (priv, is_first_owner ? Q_TASK_WORD_OWNER_WAITS : 0);
+
+  watches = is_first_owner || (block->may_serve && block->mode == Q_TASK_WAIT_SYNCHRONOUS);
+  if (watches)
+    {
+      g_mutex_unlock (&priv->lock);
+      q_task_watch_messages (task, TRUE);
+      g_mutex_lock (&priv->lock);
+    }
 
   while (!done)
     {
@@ -405,7 +471,7 @@ block_until_done (QTaskBlock *block,
             continue;
 
           if (block->retry_time > 0)
-            wake_time = wake_time != -1 ? MIN (wake_time, block->retry_time) : block->retry_time;
+            wake_time = earlier (wake_time, block->retry_time);
         }
 
       if (wakes != extra->wakes)
@@ -417,13 +483,12 @@ block_until_done (QTaskBlock *block,
         g_cond_wait_until (&extra->cond, &priv->lock, wake_time);
     }
 
-  extra->n_waiting--;
-  q_task_change (priv,
-                 (extra->n_waiting == 0 ? Q_TASK_WORD_WAITED : 0) |
-                   (is_first_owner ? Q_TASK_WORD_OWNER_WAITS : 0),
-                 0);
+  q_task_end_wait_locked (priv, is_first_owner ? Q_TASK_WORD_OWNER_WAITS : 0);
 
   g_mutex_unlock (&priv->lock);
+
+  if (watches)
+    q_task_watch_messages (task, FALSE);
 
   if (wait_error == NULL)
     return TRUE;
@@ -454,18 +519,13 @@ q_task_block (QTask *task,
   gboolean success;
   guint word;
 
-  if (mode == Q_TASK_WAIT_OUTCOME)
-    ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);
+  ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);
   word = q_task_get_word (priv);
 
-  /* Who runs it synchronously completes it, without the callback. */
-  if ((word & Q_TASK_WORD_SYNCHRONOUS) != 0 && ownership != Q_TASK_OWNER_NOT)
-    {
-      q_task_dispatch_release (priv->dispatch, ownership);
-      ownership = Q_TASK_OWNER_NOT;
-    }
+  block.may_serve = ownership != Q_TASK_OWNER_NOT;
 
-  block.is_owner = ownership != Q_TASK_OWNER_NOT;
+  /* Who runs it synchronously completes it, without the callback. */
+  block.is_owner = block.may_serve && (word & Q_TASK_WORD_SYNCHRONOUS) == 0;
 
   if (block.is_owner && q_task_word_get_state (word) == Q_TASK_STATE_NEW)
     {
@@ -640,10 +700,11 @@ async_wait_cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
 {
   QTask *result = data;
   QTaskPrivate *priv = q_task_get_private (Q_TASK (q_task_get_source (result)));
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
   QTaskWaiter *waiter = NULL;
 
   g_mutex_lock (&priv->lock);
-  for (QTaskWaiter **link = &priv->extra->waiters; *link != NULL; link = &(*link)->next)
+  for (QTaskWaiter **link = &extra->waiters; *link != NULL; link = &(*link)->next)
     if ((*link)->result == result)
       {
         waiter = *link;

@@ -28,13 +28,14 @@ q_task_get_current_frame (void)
 }
 
 /* Readies @task to be queued by @runner, of which it takes a reference, with @worker or, if
- * NULL, its own run(). On failure everything is as it was. */
+ * NULL, its own run(). @flags are of Q_TASK_WORD_START. On failure everything is as it was. */
 gboolean
 q_task_start (QTask *task,
               QTaskRunner *runner,
-              QTaskWorker worker,
+              GCallback worker,
               gpointer worker_data,
               GDestroyNotify worker_data_destroy,
+              guint flags,
               GError **error)
 {
   QTaskPrivate *priv = q_task_get_private (task);
@@ -53,7 +54,7 @@ q_task_start (QTask *task,
       priv->worker = worker;
       priv->worker_data = worker_data;
       priv->worker_data_destroy = worker_data_destroy;
-      q_task_change (priv, Q_TASK_WORD_STATE, Q_TASK_STATE_QUEUED);
+      q_task_change (priv, Q_TASK_WORD_STATE, Q_TASK_STATE_QUEUED | flags);
     }
 
   g_mutex_unlock (&priv->lock);
@@ -91,12 +92,23 @@ q_task_unstart (QTask *task)
       priv->worker = NULL;
       priv->worker_data = NULL;
       priv->worker_data_destroy = NULL;
-      q_task_change (priv, Q_TASK_WORD_STATE, Q_TASK_STATE_NEW);
+      q_task_change (priv, Q_TASK_WORD_STATE | Q_TASK_WORD_START, Q_TASK_STATE_NEW);
     }
 
   g_mutex_unlock (&priv->lock);
 
   return undone;
+}
+
+/* A step worker is to be called again; its runner is about to queue it. */
+void
+q_task_set_queued (QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+
+  g_mutex_lock (&priv->lock);
+  q_task_change (priv, Q_TASK_WORD_STATE, Q_TASK_STATE_QUEUED);
+  g_mutex_unlock (&priv->lock);
 }
 
 static GError *
@@ -111,15 +123,81 @@ new_failed_error (QTask *task)
                          description);
 }
 
-static gboolean
-call_worker (QTask *task,
-             GError **error)
+static QTaskStep
+call_function (QTask *task,
+               GError **error)
 {
   QTaskPrivate *priv = q_task_get_private (task);
+  gboolean success;
+
+  if (q_task_get_word (priv) & Q_TASK_WORD_STEPS)
+    return ((QTaskStepWorker) priv->worker) (task, priv->worker_data, error);
+
+  if (priv->worker != NULL)
+    success = ((QTaskWorker) priv->worker) (task, priv->worker_data, error);
+  else
+    success = Q_TASK_GET_CLASS (task)->run (task, error);
+
+  return success ? Q_TASK_STEP_FINISHED : Q_TASK_STEP_FAILED;
+}
+
+/* Whether a step worker is to be called again, having returned @step; else its task is over.
+ * @was_asked tells whether it was asked to stop before that call, which then was its last. */
+static gboolean
+goes_on (QTask *task,
+         QTaskStep step,
+         gboolean was_asked,
+         GError *error)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+
+  if (step != Q_TASK_STEP_CHECK_IN && step != Q_TASK_STEP_SYNC)
+    return FALSE;
+
+  if (error != NULL)
+    return FALSE;
+
+  return !was_asked || (q_task_get_word (priv) & Q_TASK_WORD_RUN_CANCELLED) != 0;
+}
+
+/* Calls the worker; a step worker again and again, until it syncs, is over, or makes room for
+ * something more urgent. */
+static QTaskStep
+call_steps (QTask *task,
+            QTaskRunner *runner,
+            GError **error)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+
+  if ((q_task_get_word (priv) & Q_TASK_WORD_STEPS) == 0)
+    return call_function (task, error);
+
+  for (;;)
+    {
+      gboolean was_asked = q_task_is_cancelled (task);
+      QTaskStep step = call_function (task, error);
+
+      if (!goes_on (task, step, was_asked, *error))
+        return step == Q_TASK_STEP_CHECK_IN || step == Q_TASK_STEP_SYNC ? Q_TASK_STEP_STOPPED
+                                                                        : step;
+
+      /* In a serial pool nothing else may run before the task is over. */
+      if (step == Q_TASK_STEP_SYNC && runner->is_serial)
+        q_task_sync (task, NULL);
+      else if (step == Q_TASK_STEP_SYNC || runner->funcs->is_pressed (runner, task))
+        return step;
+    }
+}
+
+static QTaskStep
+call_worker (QTask *task,
+             QTaskRunner *runner,
+             GError **error)
+{
   const char *name = q_task_get_name (task);
   char old_name[THREAD_NAME_SIZE];
   gboolean renamed = FALSE;
-  gboolean success;
+  QTaskStep step;
 
   if (name != NULL && pthread_getname_np (pthread_self (), old_name, sizeof old_name) == 0)
     {
@@ -129,19 +207,18 @@ call_worker (QTask *task,
       renamed = pthread_setname_np (pthread_self (), new_name) == 0;
     }
 
-  if (priv->worker != NULL)
-    success = priv->worker (task, priv->worker_data, error);
-  else
-    success = Q_TASK_GET_CLASS (task)->run (task, error);
+  step = call_steps (task, runner, error);
 
   if (renamed)
     pthread_setname_np (pthread_self (), old_name);
 
-  return success;
+  return step;
 }
 
-/* Runs the worker of a task that was taken out of the queue. What it returns and gives is for
- * q_task_end_run(), which is to follow. */
+/* Runs the worker of a task that was taken out of the queue. If the task is over, what this
+ * returns and gives is for q_task_end_run(), which is to follow. A step worker may have more to
+ * do: Q_TASK_STATE_QUEUED tells the runner to queue it again, and Q_TASK_STATE_SYNCING to keep
+ * it and call q_task_sync_steps(). */
 QTaskState
 q_task_run_worker (QTask *task,
                    QTaskRunner *runner,
@@ -150,7 +227,8 @@ q_task_run_worker (QTask *task,
 {
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskFrame frame = { .task = task, .runner = runner, .outer = current_frame };
-  gboolean success;
+  QTaskStep step;
+  gboolean has_error;
   guint word;
 
   frame.depth = frame.outer != NULL ? frame.outer->depth + 1 : 0;
@@ -161,7 +239,8 @@ q_task_run_worker (QTask *task,
   g_mutex_lock (&priv->lock);
   word = q_task_get_word (priv);
   if (q_task_word_get_state (word) == Q_TASK_STATE_QUEUED)
-    q_task_change (priv, Q_TASK_WORD_STATE, Q_TASK_STATE_RUNNING);
+    q_task_change (priv, Q_TASK_WORD_STATE,
+                   Q_TASK_STATE_RUNNING | (word & Q_TASK_WORD_STEPS ? Q_TASK_WORD_BEGUN : 0));
   g_mutex_unlock (&priv->lock);
 
   /* Stopped on its way here. */
@@ -173,16 +252,30 @@ q_task_run_worker (QTask *task,
     }
 
   current_frame = &frame;
-  success = call_worker (task, error);
+  step = call_worker (task, runner, error);
   current_frame = frame.outer;
+
+  if (step == Q_TASK_STEP_CHECK_IN)
+    return Q_TASK_STATE_QUEUED;
+  if (step == Q_TASK_STEP_SYNC)
+    return Q_TASK_STATE_SYNCING;
 
   q_task_unwatch_stop (task);
 
-  if (!success && *error == NULL && g_atomic_pointer_get (&priv->error) == NULL)
-    *error = new_failed_error (task);
-  *failed = *error != NULL || g_atomic_pointer_get (&priv->error) != NULL;
+  /* With return-on-cancel the callback may have taken the error already. */
+  has_error = g_atomic_pointer_get (&priv->error) != NULL;
   word = q_task_get_word (priv);
+  has_error |= (word & Q_TASK_WORD_HAD_ERROR) != 0;
 
-  return *failed && (word & Q_TASK_WORD_STOP) != 0 ? Q_TASK_STATE_STOPPED
-                                                   : Q_TASK_STATE_FINISHED;
+  if (step == Q_TASK_STEP_STOPPED && *error == NULL)
+    *error = q_task_new_stop_error (word & Q_TASK_WORD_TIMED_OUT ? Q_TASK_STOP_TIMEOUT
+                                                                 : Q_TASK_STOP_CANCEL);
+  else if (step != Q_TASK_STEP_FINISHED && *error == NULL && !has_error)
+    *error = new_failed_error (task);
+  *failed = *error != NULL || has_error;
+
+  if (step == Q_TASK_STEP_STOPPED || (*failed && (word & Q_TASK_WORD_STOP) != 0))
+    return Q_TASK_STATE_STOPPED;
+
+  return Q_TASK_STATE_FINISHED;
 }

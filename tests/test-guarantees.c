@@ -3412,6 +3412,54 @@ test_context_goes_while_running (gconstpointer keeps)
 }
 
 /* The worker was at its end, and its completion on its way. */
+typedef struct
+{
+  TestHold hold;
+  TestFate fate;
+} HoldAndFate;
+
+/* A thread that asks for another context forgets the one before. */
+static void
+make_task_and_notify (gpointer data)
+{
+  g_object_unref (q_task_new (NULL, NULL, NULL, NULL));
+  test_fate_notify (&((HoldAndFate *) data)->fate);
+}
+
+/* What is released in place, when there is no owner any more, has nobody remember the context
+ * that has gone.
+ */
+static void
+test_context_goes_and_is_forgotten (void)
+{
+  QTaskPool *pool = q_task_pool_new ("forgotten", 1, 0);
+  HoldAndFate data = { TEST_HOLD_INIT, TEST_FATE_INIT };
+  TestReport report = TEST_REPORT_INIT;
+  ShortContext context;
+  QTask *task;
+
+  short_context_init (&context);
+  task = q_task_new (NULL, NULL, NULL, NULL);
+  push (pool, task, test_hold_worker, &data, make_task_and_notify);
+  test_gate_wait (&data.hold.entered);
+  g_main_context_pop_thread_default (context.context);
+  g_object_unref (task);
+  short_context_end (&context, NULL);
+  g_object_unref (q_task_new (NULL, NULL, NULL, NULL));
+
+  test_gate_open (&data.hold.release);
+  test_fate_wait (&data.fate);
+  g_assert_cmpint (test_fate_get_count (&data.fate), ==, 1);
+
+  /* The thread goes on. */
+  task = q_task_new (NULL, test_report_cb, &report, NULL);
+  push (pool, task, test_empty_worker, NULL, NULL);
+  test_run_until (NULL, report.called);
+  g_object_unref (task);
+  pool_drop (pool);
+  test_run_pending (NULL);
+}
+
 static void
 test_context_goes_before_callback (gconstpointer keeps)
 {
@@ -4019,6 +4067,7 @@ main (int argc,
   add_data (G11 "/queued-and-kept", TRUE, test_context_goes_while_queued);
   add_data (G11 "/running", FALSE, test_context_goes_while_running);
   add_data (G11 "/running-and-kept", TRUE, test_context_goes_while_running);
+  add (G11 "/running-and-forgotten", test_context_goes_and_is_forgotten);
   add_data (G11 "/before-callback", FALSE, test_context_goes_before_callback);
   add_data (G11 "/before-callback-and-kept", TRUE, test_context_goes_before_callback);
   add (G11 "/with-the-last-reference", test_context_goes_with_reference);

@@ -2544,9 +2544,11 @@ test_timeout_with_return_on_cancel (void)
   test_assert_destroyed_here (&job.opaque);
   test_assert_alive (&job.work);
 
+  /* The callback has taken the error, and still there was one. */
   test_gate_open (&job.hold.release);
   test_run_until (NULL, test_fate_get_count (&job.work) == 1);
   test_assert_destroyed_here (&job.work);
+  assert_state (task, STOPPED);
   g_object_unref (task);
   test_run_until (NULL, job_is_gone (&job));
 }
