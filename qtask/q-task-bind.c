@@ -100,7 +100,7 @@ detach (QTask *task,
         gboolean lost)
 {
   if (!lost)
-    q_task_drop_messages (task);
+    q_task_detach_channel (task, outlives);
 
   q_task_end_sync (task);
 
@@ -109,8 +109,8 @@ detach (QTask *task,
 }
 
 static gboolean
-outlives (QTaskBinding *binding,
-          QTask *task)
+may_outlive (QTaskBinding *binding,
+             QTask *task)
 {
   return (binding->flags & Q_TASK_BIND_OUTLIVE) != 0 || q_task_is_set (task, Q_TASK_WORD_OUTLIVE);
 }
@@ -123,7 +123,7 @@ detach_delivered (QTaskDelivery *delivery,
     (QTaskBinding *) ((char *) delivery - G_STRUCT_OFFSET (QTaskBinding, delivery));
   g_autoptr (QTask) task = g_steal_pointer (&binding->delivered_task);
 
-  detach (task, outlives (binding, task), lost);
+  detach (task, may_outlive (binding, task), lost);
   binding_unref (binding);
 }
 
@@ -141,7 +141,7 @@ object_gone (QTaskBinding *binding,
 
   if (ownership != Q_TASK_OWNER_NOT)
     {
-      detach (task, outlives (binding, task), FALSE);
+      detach (task, may_outlive (binding, task), FALSE);
       q_task_dispatch_release (priv->dispatch, ownership);
       binding_unref (binding);
       return;

@@ -20,8 +20,9 @@ void     q_task_channel_flush_messages (QTaskChannel  *channel,
 gboolean q_task_channel_serve_messages (QTaskChannel  *channel,
                                         QTaskDispatch *dispatch);
 
-/* Called by the owner: the message function, if it is of @dispatch, is not called any more. */
-void     q_task_channel_drop_message_func (QTaskChannel  *channel,
+/* Called by the owner: the message function, if it is of @dispatch, is not called any more. Returns
+ * whether there was one. */
+gboolean q_task_channel_drop_message_func (QTaskChannel  *channel,
                                            QTaskDispatch *dispatch);
 
 /* Ends in memory only: @func is called, in any thread and with no lock of the channel held,

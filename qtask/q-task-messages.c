@@ -75,15 +75,15 @@ q_task_flush_messages (QTask *task)
     q_task_channel_flush_messages (channel, q_task_get_private (task)->dispatch);
 }
 
-/* The same for an owner that waits, who is told by q_task_watch_messages() when to come
- * again. */
-void
+/* The same for an owner that waits, but not for longer than a moment. Returns whether the function
+ * was called: then there may be more; else q_task_watch_messages() tells when there is. */
+gboolean
 q_task_serve_messages (QTask *task)
 {
   QTaskChannel *channel = get_channel (task);
 
-  if (channel != NULL)
-    q_task_channel_serve_messages (channel, q_task_get_private (task)->dispatch);
+  return channel != NULL &&
+         q_task_channel_serve_messages (channel, q_task_get_private (task)->dispatch);
 }
 
 static void
@@ -108,7 +108,40 @@ q_task_watch_messages (QTask *task,
     q_task_channel_set_notify (channel, watch ? channel_readable_cb : NULL, task);
 }
 
-/* The task has completed, or has no owner any more: no function is called for a message. */
+static void
+discard_cb (QTaskChannel *channel G_GNUC_UNUSED,
+            GBytes *message G_GNUC_UNUSED,
+            gpointer data G_GNUC_UNUSED)
+{
+}
+
+/* A bound object has gone. The worker is not to wait for a reader that does not come: if the task
+ * runs on, its messages are read all the same, by nobody; else its channel is closed. Called by
+ * the owner. */
+void
+q_task_detach_channel (QTask *task,
+                       gboolean runs_on)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskChannel *channel = get_channel (task);
+  GMainContext *context = q_task_dispatch_get_context (priv->dispatch);
+
+  if (channel == NULL)
+    return;
+
+  if (!runs_on)
+    {
+      q_task_channel_close (channel);
+    }
+  else if (context != NULL && q_task_channel_drop_message_func (channel, priv->dispatch))
+    {
+      g_main_context_push_thread_default (context);
+      q_task_channel_set_message_func (channel, discard_cb, NULL, NULL);
+      g_main_context_pop_thread_default (context);
+    }
+}
+
+/* The task has completed: its function is not called any more. */
 void
 q_task_drop_messages (QTask *task)
 {

@@ -334,9 +334,11 @@ QTaskHandler *q_task_handler_ref        (QTaskHandler   *handler);
 void        q_task_handler_unref        (QTaskHandler   *handler,
                                          QTaskPrivate   *priv);
 void        q_task_flush_messages       (QTask          *task);
-void        q_task_serve_messages       (QTask          *task);
+gboolean    q_task_serve_messages       (QTask          *task);
 void        q_task_watch_messages       (QTask          *task,
                                          gboolean        watch);
+void        q_task_detach_channel       (QTask          *task,
+                                         gboolean        runs_on);
 void        q_task_drop_messages        (QTask          *task);
 void        q_task_close_channel        (QTask          *task);
 void        q_task_close_worker_channel (QTask          *task);

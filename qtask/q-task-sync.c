@@ -436,6 +436,8 @@ q_task_set_sync_func (QTask *task,
 
   if (func != NULL)
     handler = q_task_handler_new (G_CALLBACK (func), opaque, destroy);
+  else
+    q_task_release_data (priv, opaque, destroy);
 
   g_mutex_lock (&priv->lock);
   old = sync->handler;

@@ -216,11 +216,13 @@ earlier (gint64 a,
 }
 
 /* Does for an owner who waits what its main loop would do, but for the callback. Returns when
- * to come again, or -1. */
+ * to come again, or -1; sets @again if that is at once. */
 static gint64
-serve (QTask *task)
+serve (QTask *task,
+       gboolean *again)
 {
-  q_task_serve_messages (task);
+  if (q_task_serve_messages (task))
+    *again = TRUE;
   q_task_serve_sync (task);
 
   return q_task_serve_progress (task);
@@ -270,7 +272,7 @@ look_once (QTaskBlock *block,
         }
       else if (block->may_serve)
         {
-          progress_time = serve (task);
+          progress_time = serve (task, again);
         }
 
       g_mutex_lock (&priv->lock);
@@ -300,7 +302,7 @@ look_once (QTaskBlock *block,
 
       g_mutex_unlock (&priv->lock);
       unpark (block); /* code of the user may wait, too */
-      progress_time = serve (task);
+      progress_time = serve (task, again);
       taken = (word & Q_TASK_WORD_SENT) != 0 && q_task_take_completion (task);
       if ((word & Q_TASK_WORD_SENT) != 0 && !taken)
         g_thread_yield (); /* it is being sent right now */

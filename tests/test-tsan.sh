@@ -27,8 +27,10 @@ check () # KIND, EXPECTED EXIT STATUS, NAME
   fi
 }
 
-echo 1..4
+echo 1..6
 check "$1" race 66 race-is-found
 check "$1" mutex 0 mutex-orders
 check "$1" result 0 completion-orders
 check "$1" start 0 start-orders
+check "$1" unref 0 last-reference-orders
+check "$1" slice 0 slices-are-shared

@@ -9,8 +9,20 @@
 
 #include "test-util.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define IS_SANITIZED TRUE
+#elif defined(__has_feature)
+#define IS_SANITIZED (__has_feature (thread_sanitizer) || __has_feature (address_sanitizer))
+#else
+#define IS_SANITIZED FALSE
+#endif
 
 gint64
 test_end_time (void)
@@ -24,6 +36,15 @@ test_is_slow (void)
   const char *preload = g_getenv ("LD_PRELOAD");
 
   return preload != NULL && strstr (preload, "vgpreload") != NULL;
+}
+
+int
+test_scaled (int n)
+{
+  if (test_is_slow ())
+    return MAX (n / 50, 10);
+
+  return IS_SANITIZED ? MAX (n / 10, 10) : n;
 }
 
 static int last_serial;
@@ -489,4 +510,143 @@ test_in_thread (GFunc func,
   Call call = { func, data, 0, TEST_GATE_INIT };
 
   g_thread_join (g_thread_new ("test-in-thread", in_thread, &call));
+}
+
+/* Pools */
+
+void
+test_push (QTaskPool *pool,
+           QTask *task,
+           QTaskWorker worker,
+           gpointer opaque,
+           GDestroyNotify destroy)
+{
+  g_autoptr (GError) error = NULL;
+  gboolean pushed;
+
+  pushed = q_task_pool_push (pool, task, worker, opaque, destroy, &error);
+  g_assert_no_error (error);
+  g_assert_true (pushed);
+}
+
+void
+test_push_steps (QTaskPool *pool,
+                 QTask *task,
+                 QTaskStepWorker worker,
+                 gpointer opaque,
+                 GDestroyNotify destroy)
+{
+  g_autoptr (GError) error = NULL;
+  gboolean pushed;
+
+  pushed = q_task_pool_push_steps (pool, task, worker, opaque, destroy, &error);
+  g_assert_no_error (error);
+  g_assert_true (pushed);
+}
+
+void
+test_finish (QTask *task)
+{
+  test_run_until (NULL, q_task_get_completed (task));
+  g_assert_finalize_object (task);
+}
+
+void
+test_pool_drop (QTaskPool *pool)
+{
+  TestFate fate = TEST_FATE_INIT;
+
+  test_fate_watch (&fate, pool);
+  g_object_unref (pool);
+  test_fate_wait (&fate);
+}
+
+QTaskPoolStats
+test_pool_stats (QTaskPool *pool)
+{
+  QTaskPoolStats stats = { 0 };
+
+  q_task_pool_get_stats (pool, &stats);
+
+  return stats;
+}
+
+/* Descriptors */
+
+guint
+test_count_descriptors (void)
+{
+  guint n = 0;
+  DIR *dir = opendir ("/proc/self/fd");
+
+  g_assert_nonnull (dir);
+  while (readdir (dir) != NULL)
+    n++;
+  closedir (dir);
+
+  return n;
+}
+
+static GArray *taken;
+
+void
+test_take_descriptors (void)
+{
+  struct rlimit limit;
+  int fd;
+
+  g_assert_cmpint (getrlimit (RLIMIT_NOFILE, &limit), ==, 0);
+  limit.rlim_cur = MIN (limit.rlim_cur, 200);
+  g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &limit), ==, 0);
+
+  taken = g_array_new (FALSE, FALSE, sizeof fd);
+  while ((fd = open ("/dev/null", O_RDONLY | O_CLOEXEC)) != -1)
+    g_array_append_val (taken, fd);
+  g_assert_cmpint (errno, ==, EMFILE);
+}
+
+void
+test_give_descriptors_back (void)
+{
+  for (guint i = 0; i < taken->len; i++)
+    close (g_array_index (taken, int, i));
+  g_clear_pointer (&taken, g_array_unref);
+}
+
+/* TestContext */
+
+static gboolean
+context_never_cb (gpointer data)
+{
+  return G_SOURCE_CONTINUE;
+}
+
+void
+test_context_begin (TestContext *self)
+{
+  g_autoptr (GSource) source = g_timeout_source_new_seconds (G_MAXINT / 2);
+
+  self->fate = (TestFate) TEST_FATE_INIT;
+  self->context = g_main_context_new ();
+  self->is_default = TRUE;
+  g_source_set_callback (source, context_never_cb, &self->fate, test_fate_notify);
+  g_source_attach (source, self->context);
+  g_main_context_push_thread_default (self->context);
+}
+
+void
+test_context_pop (TestContext *self)
+{
+  if (self->is_default)
+    g_main_context_pop_thread_default (self->context);
+  self->is_default = FALSE;
+}
+
+void
+test_context_end (TestContext *self)
+{
+  test_context_pop (self);
+  test_assert_alive (&self->fate);
+  g_main_context_unref (self->context);
+  test_assert_destroyed_here (&self->fate);
 }

@@ -207,4 +207,63 @@ void test_in_thread (GFunc    func,
 /* Whether the program runs where all takes many times longer (valgrind) */
 gboolean test_is_slow (void);
 
+/* How many of @n, where it may take less than a second or two: fewer under
+ * valgrind and sanitizers
+ */
+int test_scaled (int n);
+
+/* Polls what changes in other threads and wakes nobody */
+#define test_poll_until(condition) \
+  G_STMT_START { \
+    gint64 test_end_time_ = test_end_time (); \
+    while (!(condition)) \
+      { \
+        if (g_get_monotonic_time () > test_end_time_) \
+          g_error ("%s:%d: not so in time: %s", __FILE__, __LINE__, #condition); \
+        g_usleep (200); \
+      } \
+  } G_STMT_END
+
+/* Pushes, which must succeed */
+void           test_push       (QTaskPool       *pool,
+                                QTask           *task,
+                                QTaskWorker      worker,
+                                gpointer         opaque,
+                                GDestroyNotify   destroy);
+void           test_push_steps (QTaskPool       *pool,
+                                QTask           *task,
+                                QTaskStepWorker  worker,
+                                gpointer         opaque,
+                                GDestroyNotify   destroy);
+
+/* Iterates the default context until @task has completed; takes the last reference */
+void           test_finish     (QTask           *task);
+
+/* Drops a pool, and blocks until it has gone */
+void           test_pool_drop  (QTaskPool       *pool);
+QTaskPoolStats test_pool_stats (QTaskPool       *pool);
+
+/* How many descriptors the process has open */
+guint          test_count_descriptors        (void);
+
+/* Takes all descriptors there are, after having seen to it that they are few,
+ * and gives them back. For a process of its own.
+ */
+void           test_take_descriptors         (void);
+void           test_give_descriptors_back    (void);
+
+/* TestContext: a context that goes. Thread-default from begin to pop; end drops
+ * what must be the last reference.
+ */
+typedef struct
+{
+  GMainContext *context;
+  TestFate      fate;
+  gboolean      is_default;
+} TestContext;
+
+void           test_context_begin (TestContext *self);
+void           test_context_pop   (TestContext *self);
+void           test_context_end   (TestContext *self);
+
 G_END_DECLS
