@@ -38,6 +38,7 @@ struct _QTaskBinding
   QTaskBinding *next_of_task;
   GWeakRef task;
   QTaskBindFlags flags;
+  gboolean outlives; /* the task, when the object went */
 };
 
 static GMutex bindings_lock;
@@ -102,17 +103,10 @@ detach (QTask *task,
   if (!lost)
     q_task_detach_channel (task, outlives);
 
-  q_task_end_sync (task);
-
-  if (!outlives)
+  if (outlives)
+    q_task_end_sync (task);
+  else
     q_task_request_stop (task, Q_TASK_STOP_CANCEL);
-}
-
-static gboolean
-may_outlive (QTaskBinding *binding,
-             QTask *task)
-{
-  return (binding->flags & Q_TASK_BIND_OUTLIVE) != 0 || q_task_is_set (task, Q_TASK_WORD_OUTLIVE);
 }
 
 static void
@@ -123,7 +117,7 @@ detach_delivered (QTaskDelivery *delivery,
     (QTaskBinding *) ((char *) delivery - G_STRUCT_OFFSET (QTaskBinding, delivery));
   g_autoptr (QTask) task = g_steal_pointer (&binding->delivered_task);
 
-  detach (task, may_outlive (binding, task), lost);
+  detach (task, binding->outlives, lost);
   binding_unref (binding);
 }
 
@@ -135,13 +129,16 @@ object_gone (QTaskBinding *binding,
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskOwnership ownership;
 
-  q_task_change (priv, 0, Q_TASK_WORD_DETACHED);
+  binding->outlives = (binding->flags & Q_TASK_BIND_OUTLIVE) != 0 ||
+                      q_task_is_set (task, Q_TASK_WORD_OUTLIVE);
+  q_task_change (priv, 0,
+                 Q_TASK_WORD_DETACHED | (binding->outlives ? Q_TASK_WORD_OUTLIVE : 0));
 
   ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);
 
   if (ownership != Q_TASK_OWNER_NOT)
     {
-      detach (task, may_outlive (binding, task), FALSE);
+      detach (task, binding->outlives, FALSE);
       q_task_dispatch_release (priv->dispatch, ownership);
       binding_unref (binding);
       return;

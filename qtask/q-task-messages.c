@@ -115,9 +115,9 @@ discard_cb (QTaskChannel *channel G_GNUC_UNUSED,
 {
 }
 
-/* A bound object has gone. The worker is not to wait for a reader that does not come: if the task
- * runs on, its messages are read all the same, by nobody; else its channel is closed. Called by
- * the owner. */
+/* A bound object has gone, or the task completed before its worker ended. The worker is not to
+ * wait for a reader that does not come: if it runs on, its messages are read all the same, by
+ * nobody; else its channel is closed. Called by the owner. */
 void
 q_task_detach_channel (QTask *task,
                        gboolean runs_on)

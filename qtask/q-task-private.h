@@ -179,6 +179,9 @@ struct _QTaskFrame
 /* How many workers of one thread may be inside one another. */
 #define Q_TASK_MAX_DEPTH 16
 
+/* How often who waits tries again to get a thread, where there was none to be had. */
+#define Q_TASK_RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
+
 typedef enum {
   Q_TASK_STOP_CANCEL,
   Q_TASK_STOP_TIMEOUT,

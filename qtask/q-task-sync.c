@@ -62,6 +62,15 @@ get_sync (QTaskPrivate *priv)
   return extra != NULL ? g_atomic_pointer_get (&extra->sync) : NULL;
 }
 
+/* Whether the task is to stop, or runs on without an owner. */
+static gboolean
+needs_no_owner (guint word)
+{
+  guint alone = Q_TASK_WORD_DETACHED | Q_TASK_WORD_OUTLIVE;
+
+  return (word & Q_TASK_WORD_STOP) != 0 || (word & alone) == alone;
+}
+
 /* Ends the sync, if there is one and nothing keeps it. Returns whether the caller is to queue
  * the task again, with q_task_requeue(), once it has released the lock. */
 gboolean
@@ -74,7 +83,7 @@ q_task_end_sync_locked (QTask *task)
   if (q_task_word_get_state (word) != Q_TASK_STATE_SYNCING || sync->n_holds > 0)
     return FALSE;
 
-  if (!sync->is_resumed && (word & (Q_TASK_WORD_STOP | Q_TASK_WORD_DETACHED)) == 0)
+  if (!sync->is_resumed && !needs_no_owner (word))
     return FALSE;
 
   q_task_change (priv, Q_TASK_WORD_STATE,
@@ -192,7 +201,7 @@ begin_locked (QTask *task,
 
   *schedule = FALSE;
 
-  if (q_task_get_word (priv) & (Q_TASK_WORD_STOP | Q_TASK_WORD_DETACHED))
+  if (needs_no_owner (q_task_get_word (priv)))
     return FALSE;
 
   sync->is_told = FALSE;
@@ -461,7 +470,7 @@ q_task_set_sync_func (QTask *task,
  * task is asked to stop as well, as [method@QTask.Task.cancel] does. Called in the sync
  * function, it takes effect when that returns.
  *
- * If the task does not sync, or was resumed before, nothing happens.
+ * If the task does not sync, was resumed before, or is to stop anyway, nothing happens.
  *
  * May be called from any thread.
  *
@@ -477,6 +486,7 @@ q_task_resume (QTask *task,
   QTaskPrivate *priv;
   QTaskSync *sync;
   gboolean resumed;
+  guint word;
 
   g_return_val_if_fail (Q_IS_TASK (task), FALSE);
 
@@ -491,8 +501,9 @@ q_task_resume (QTask *task,
   hold = g_object_ref (task);
 
   g_mutex_lock (&priv->lock);
-  resumed = q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_SYNCING &&
-            !sync->is_resumed;
+  word = q_task_get_word (priv);
+  resumed = q_task_word_get_state (word) == Q_TASK_STATE_SYNCING && !sync->is_resumed &&
+            !needs_no_owner (word);
   if (resumed)
     {
       sync->is_resumed = TRUE;
