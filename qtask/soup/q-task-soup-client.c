@@ -36,7 +36,7 @@ q_task_soup_add_client (QTask *task,
   return TRUE;
 }
 
-/* Nobody is to have them, but the worker must not be held by a channel that is full. */
+/* For what nobody is to have */
 static void
 discard_cb (QTaskChannel *channel,
             GBytes *message,
@@ -51,13 +51,13 @@ q_task_soup_remove_client (QTask *task,
   gboolean outlives = (flags & Q_TASK_BIND_OUTLIVE) != 0 || q_task_get_outlive (task);
   QTaskChannel *channel = q_task_get_channel (task);
 
+  /* Before its channel is closed, which would be an error like others for the worker. */
+  if (!outlives)
+    q_task_cancel (task);
+
   g_object_run_dispose (g_object_get_qdata (G_OBJECT (task), get_quark ()));
 
-  if (channel == NULL)
-    return;
-
-  if (outlives)
+  /* Messages may not have been read just now; the worker must not wait for that. */
+  if (outlives && channel != NULL)
     q_task_channel_set_message_func (channel, discard_cb, NULL, NULL);
-  else
-    q_task_channel_close (channel);
 }
