@@ -17,7 +17,7 @@
 #include <qtask/soup/q-task-soup.h>
 
 #define MAX_THREADS 64
-#define MAX_QUEUED 256
+#define MAX_QUEUED 64
 #define MAX_COUNT 1000000
 
 typedef struct
