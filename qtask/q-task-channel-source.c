@@ -360,6 +360,10 @@ channel_source_check (GSource *source)
     {
       QTaskChannelSourceSide *side = &self->sides[i];
 
+      /* Attached while the context polled, it was not prepared. */
+      if (side->watch == NULL)
+        return FALSE;
+
       if (side->poll.fd >= 0 && side->poll.revents != 0)
         self->link->funcs->ready (self->link, side->condition);
     }
