@@ -387,6 +387,10 @@ read_blocking (QTaskStreamLink *self,
           q_task_stream_has_looked (result == Q_TASK_LINK_WOULD_BLOCK, &self->n_vain_looks, &self->n_looks_to_skip);
           if (result != Q_TASK_LINK_WOULD_BLOCK)
             break;
+
+          /* The lock was let go of. */
+          if (sleeper.is_cancelled)
+            continue;
         }
 
       if (self->in_poller == NULL)
