@@ -197,10 +197,8 @@ messages_unref_notify (gpointer data)
 }
 
 static gboolean
-source_ready_cb (gpointer data)
+never_called_cb (gpointer data G_GNUC_UNUSED)
 {
-  q_task_watch_wake (data);
-
   return G_SOURCE_CONTINUE;
 }
 
@@ -239,7 +237,7 @@ q_task_messages_new (QTaskChannel *channel,
     {
       messages->source = q_task_channel_source_new (link, NULL, G_IO_IN, NULL, NULL);
       q_task_channel_source_set_quiet (messages->source, messages->watch);
-      g_source_set_callback (messages->source, source_ready_cb,
+      g_source_set_callback (messages->source, never_called_cb,
                              q_task_watch_ref (messages->watch), watch_unref_notify);
       g_source_attach (messages->source, context);
     }

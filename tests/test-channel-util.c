@@ -376,6 +376,21 @@ reply_clear (Reply *reply)
   *reply = (Reply){ 0 };
 }
 
+GBytes *
+channel_read_iterating (QTaskChannel *channel)
+{
+  Reply reply = { 0 };
+  GBytes *message;
+
+  q_task_channel_read_async (channel, NULL, read_cb, &reply);
+  test_run_until (NULL, reply.called);
+  g_assert_no_error (reply.error);
+  message = g_steal_pointer (&reply.message);
+  reply_clear (&reply);
+
+  return message;
+}
+
 /* What all calls say */
 
 void

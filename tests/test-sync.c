@@ -190,7 +190,7 @@ meeting_end (Meeting *meeting,
                    stop_code == -1 ? Q_TASK_STATE_FINISHED : Q_TASK_STATE_STOPPED);
   g_assert_false (q_task_resume (task, FALSE));
   g_assert_false (q_task_resume (task, TRUE));
-  g_assert_finalize_object (task);
+  test_finalize_soon (task);
   test_run_pending (NULL);
 
   if (stop_code == -1)
