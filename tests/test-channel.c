@@ -1693,6 +1693,46 @@ test_source_context_goes (gconstpointer kind)
     }
 }
 
+/* Another thread may attach a source while the context polls, as this does in between: it is then
+ * checked without having been prepared. */
+static void
+test_source_attached_in_poll (gconstpointer kind)
+{
+  GMainContext *context = g_main_context_new ();
+  QTaskChannel *a, *b;
+  GSource *sources[2];
+  Watch watches[2];
+  GPollFD fds[8];
+  int timeout;
+  int priority;
+  int n_fds;
+
+  channel_pair_new (KIND, &a, &b);
+  write_string (b, "1");
+
+  g_assert_true (g_main_context_acquire (context));
+  g_main_context_prepare (context, &priority);
+  n_fds = g_main_context_query (context, priority, &timeout, fds, G_N_ELEMENTS (fds));
+  g_assert_cmpint (n_fds, <=, (int) G_N_ELEMENTS (fds));
+  sources[0] = watch_start (&watches[0], a, G_IO_IN, NULL, context);
+  sources[1] = watch_start (&watches[1], a, G_IO_OUT, NULL, context);
+  if (g_main_context_check (context, priority, fds, n_fds))
+    g_main_context_dispatch (context);
+  g_main_context_release (context);
+
+  while (watches[0].n_called == 0 || watches[1].n_called == 0)
+    g_main_context_iteration (context, TRUE);
+
+  for (int i = 0; i < 2; i++)
+    {
+      g_source_destroy (sources[i]);
+      g_source_unref (sources[i]);
+    }
+  finalize_channel (a);
+  finalize_channel (b);
+  g_main_context_unref (context);
+}
+
 /* One that never was in a context, and several at once in two contexts */
 static void
 test_sources (gconstpointer kind)
@@ -2858,6 +2898,7 @@ main (int argc,
   channel_test_add_all ("source-cancellable", test_source_cancellable);
   channel_test_add_all ("source-outlives", test_source_outlives);
   channel_test_add_all ("source-context-goes", test_source_context_goes);
+  channel_test_add_all ("source-attached-in-poll", test_source_attached_in_poll);
   channel_test_add_all ("sources", test_sources);
 
   channel_test_add_all ("message-func", test_message_func);
