@@ -317,7 +317,9 @@ record_work (Record *record,
 
       if (what < 10)
         {
-          g_autoptr (GBytes) back = q_task_channel_try_read (channel, NULL);
+          GBytes *back = q_task_channel_try_read (channel, NULL);
+
+          g_clear_pointer (&back, g_bytes_unref);
         }
     }
   else if (what < 75 && record->has_sync)
