@@ -407,6 +407,8 @@ meddler_thread (gpointer data)
   Meddler *meddler = data;
   g_autoptr (GMainContext) context = g_main_context_new ();
   g_autoptr (GRand) random = g_rand_new_with_seed (meddler->seed);
+  GSource *sources[30];
+  int n_sources = 0;
 
   g_main_context_push_thread_default (context);
   pthread_barrier_wait (meddler->barrier);
@@ -467,7 +469,7 @@ meddler_thread (gpointer data)
           g_source_set_callback (source, G_SOURCE_FUNC (ignore_ready_cb), meddler->n_outstanding,
                                  released_cb);
           g_source_attach (source, context);
-          g_source_unref (source);
+          sources[n_sources++] = source;
           break;
         case 11:
           if (q_task_channel_get_fd (channel, &error) != -1)
@@ -489,6 +491,14 @@ meddler_thread (gpointer data)
   for (int i = 0; i < 2; i++)
     g_object_unref (meddler->ends[i]);
   test_run_until (context, meddler->n_async == 0);
+
+  /* GLib's source of a cancellable, which is in these, must not be in a context that goes while
+   * the cancellable is cancelled: g_source_set_ready_time() would then use that context. */
+  for (int i = 0; i < n_sources; i++)
+    {
+      g_source_destroy (sources[i]);
+      g_source_unref (sources[i]);
+    }
   g_main_context_pop_thread_default (context);
 
   return NULL;
