@@ -353,7 +353,8 @@ typedef struct
   guint32 seed;
   pthread_barrier_t *barrier;
   int *n_outstanding; /* what is released in the end */
-  int n_async;        /* calls of this thread that have not been answered */
+  GMainContext *context;
+  int n_async; /* calls of this thread that have not been answered */
 } Meddler;
 
 static void
@@ -405,8 +406,10 @@ static gpointer
 meddler_thread (gpointer data)
 {
   Meddler *meddler = data;
-  g_autoptr (GMainContext) context = g_main_context_new ();
+  GMainContext *context = meddler->context;
   g_autoptr (GRand) random = g_rand_new_with_seed (meddler->seed);
+  GSource *sources[30];
+  int n_sources = 0;
 
   g_main_context_push_thread_default (context);
   pthread_barrier_wait (meddler->barrier);
@@ -467,7 +470,7 @@ meddler_thread (gpointer data)
           g_source_set_callback (source, G_SOURCE_FUNC (ignore_ready_cb), meddler->n_outstanding,
                                  released_cb);
           g_source_attach (source, context);
-          g_source_unref (source);
+          sources[n_sources++] = source;
           break;
         case 11:
           if (q_task_channel_get_fd (channel, &error) != -1)
@@ -489,6 +492,14 @@ meddler_thread (gpointer data)
   for (int i = 0; i < 2; i++)
     g_object_unref (meddler->ends[i]);
   test_run_until (context, meddler->n_async == 0);
+
+  /* GLib's source of a cancellable must not be in a context that goes while that is cancelled
+   * elsewhere: g_source_set_ready_time() would then use the context. So they go last. */
+  for (int i = 0; i < n_sources; i++)
+    {
+      g_source_destroy (sources[i]);
+      g_source_unref (sources[i]);
+    }
   g_main_context_pop_thread_default (context);
 
   return NULL;
@@ -536,6 +547,7 @@ test_random (gconstpointer kind)
                                    (guint32) g_test_rand_int (),
                                    &barrier,
                                    &n_outstanding,
+                                   g_main_context_new (),
                                    0 };
           threads[j] = g_thread_new ("meddler", meddler_thread, &meddlers[j]);
         }
@@ -546,6 +558,8 @@ test_random (gconstpointer kind)
       for (int j = 0; j < N_MEDDLERS; j++)
         g_thread_join (threads[j]);
       g_thread_join (canceller);
+      for (int j = 0; j < N_MEDDLERS; j++)
+        g_main_context_unref (meddlers[j].context);
       pthread_barrier_destroy (&barrier);
 
       /* All contexts are gone: what was in them is released, or on its way. */
