@@ -62,6 +62,13 @@ get_sync (QTaskPrivate *priv)
   return extra != NULL ? g_atomic_pointer_get (&extra->sync) : NULL;
 }
 
+/* Whether the task is to stop, or runs on without an owner. */
+static gboolean
+needs_no_owner (guint word)
+{
+  return (word & (Q_TASK_WORD_STOP | Q_TASK_WORD_ALONE)) != 0;
+}
+
 /* Ends the sync, if there is one and nothing keeps it. Returns whether the caller is to queue
  * the task again, with q_task_requeue(), once it has released the lock. */
 gboolean
@@ -74,7 +81,7 @@ q_task_end_sync_locked (QTask *task)
   if (q_task_word_get_state (word) != Q_TASK_STATE_SYNCING || sync->n_holds > 0)
     return FALSE;
 
-  if (!sync->is_resumed && (word & (Q_TASK_WORD_STOP | Q_TASK_WORD_DETACHED)) == 0)
+  if (!sync->is_resumed && !needs_no_owner (word))
     return FALSE;
 
   q_task_change (priv, Q_TASK_WORD_STATE,
@@ -192,7 +199,7 @@ begin_locked (QTask *task,
 
   *schedule = FALSE;
 
-  if (q_task_get_word (priv) & (Q_TASK_WORD_STOP | Q_TASK_WORD_DETACHED))
+  if (needs_no_owner (q_task_get_word (priv)))
     return FALSE;
 
   sync->is_told = FALSE;
@@ -278,6 +285,7 @@ block (QTask *task,
        QTaskFrame *frame)
 {
   QTaskPrivate *priv = q_task_get_private (task);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
   QTaskRunner *runner = frame->runner;
   gboolean has_threads;
 
@@ -291,9 +299,9 @@ block (QTask *task,
     {
       if (has_threads)
         {
-          g_cond_wait (&priv->extra->cond, &priv->lock);
+          g_cond_wait (&extra->cond, &priv->lock);
         }
-      else if (!g_cond_wait_until (&priv->extra->cond, &priv->lock,
+      else if (!g_cond_wait_until (&extra->cond, &priv->lock,
                                    g_get_monotonic_time () + RETRY_USEC))
         {
           g_mutex_unlock (&priv->lock);
@@ -494,7 +502,7 @@ q_task_resume (QTask *task,
   g_mutex_lock (&priv->lock);
   word = q_task_get_word (priv);
   resumed = q_task_word_get_state (word) == Q_TASK_STATE_SYNCING && !sync->is_resumed &&
-            (word & (Q_TASK_WORD_STOP | Q_TASK_WORD_DETACHED)) == 0;
+            !needs_no_owner (word);
   if (resumed)
     {
       sync->is_resumed = TRUE;

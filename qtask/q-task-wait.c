@@ -26,9 +26,6 @@
 /* More than any ring can have. */
 #define MAX_RING 100000
 
-/* How often to try again to get a thread, where there was none to be had. */
-#define RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
-
 /* Somebody to be told when there is an outcome. */
 struct _QTaskWaiter
 {
@@ -64,7 +61,9 @@ void
 q_task_begin_wait_locked (QTaskPrivate *priv,
                           guint flags)
 {
-  priv->extra->n_waiting++;
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+
+  extra->n_waiting++;
   q_task_change (priv, 0, Q_TASK_WORD_WAITED | flags);
 }
 
@@ -72,8 +71,10 @@ void
 q_task_end_wait_locked (QTaskPrivate *priv,
                         guint flags)
 {
-  priv->extra->n_waiting--;
-  q_task_change (priv, (priv->extra->n_waiting == 0 ? Q_TASK_WORD_WAITED : 0) | flags, 0);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+
+  extra->n_waiting--;
+  q_task_change (priv, (extra->n_waiting == 0 ? Q_TASK_WORD_WAITED : 0) | flags, 0);
 }
 
 static void
@@ -252,6 +253,7 @@ serve (QTask *task,
   if (q_task_serve_messages (task))
     *again = TRUE;
   q_task_serve_sync (task);
+  q_task_serve_bindings (task);
 
   return q_task_serve_progress (task);
 }
@@ -455,7 +457,7 @@ prepare_worker (QTaskBlock *block,
 
   block->retry_time = 0;
   if (!frame->runner->funcs->compensate (frame->runner))
-    block->retry_time = g_get_monotonic_time () + RETRY_USEC;
+    block->retry_time = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
 
   return TRUE;
 }
