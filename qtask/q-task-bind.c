@@ -10,8 +10,9 @@
  * A dispose in the owner's thread detaches the task at once; one in another thread marks it as
  * detached, and posts the rest to the owner.
  *
- *   list, gone, linked, next_of_task   with the lock of bindings, which is never held while
- *                                      code of the user runs
+ *   list, gone, link, next_of_task, delivered_task
+ *                with the lock of bindings, which is never held while code of the user runs
+ *   outlives     by the thread that disposes, and then by the owner
  */
 
 #include "config.h"
@@ -38,6 +39,7 @@ struct _QTaskBinding
   QTaskBinding *next_of_task;
   GWeakRef task;
   QTaskBindFlags flags;
+  gboolean outlives; /* the task, when the object went */
 };
 
 static GMutex bindings_lock;
@@ -99,20 +101,14 @@ detach (QTask *task,
         gboolean outlives,
         gboolean lost)
 {
+  /* First, so that the worker finds itself asked. */
+  if (!outlives)
+    q_task_request_stop (task, Q_TASK_STOP_CANCEL);
+
   if (!lost)
     q_task_detach_channel (task, outlives);
 
   q_task_end_sync (task);
-
-  if (!outlives)
-    q_task_request_stop (task, Q_TASK_STOP_CANCEL);
-}
-
-static gboolean
-may_outlive (QTaskBinding *binding,
-             QTask *task)
-{
-  return (binding->flags & Q_TASK_BIND_OUTLIVE) != 0 || q_task_is_set (task, Q_TASK_WORD_OUTLIVE);
 }
 
 static void
@@ -121,9 +117,13 @@ detach_delivered (QTaskDelivery *delivery,
 {
   QTaskBinding *binding =
     (QTaskBinding *) ((char *) delivery - G_STRUCT_OFFSET (QTaskBinding, delivery));
-  g_autoptr (QTask) task = g_steal_pointer (&binding->delivered_task);
+  g_autoptr (QTask) task = NULL;
 
-  detach (task, may_outlive (binding, task), lost);
+  g_mutex_lock (&bindings_lock);
+  task = g_steal_pointer (&binding->delivered_task);
+  g_mutex_unlock (&bindings_lock);
+
+  detach (task, binding->outlives, lost);
   binding_unref (binding);
 }
 
@@ -135,22 +135,55 @@ object_gone (QTaskBinding *binding,
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskOwnership ownership;
 
-  q_task_change (priv, 0, Q_TASK_WORD_DETACHED);
+  binding->outlives = (binding->flags & Q_TASK_BIND_OUTLIVE) != 0 ||
+                      q_task_is_set (task, Q_TASK_WORD_OUTLIVE);
+  q_task_change (priv, 0,
+                 Q_TASK_WORD_DETACHED | (binding->outlives ? Q_TASK_WORD_ALONE : 0));
 
   ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);
 
   if (ownership != Q_TASK_OWNER_NOT)
     {
-      detach (task, may_outlive (binding, task), FALSE);
+      detach (task, binding->outlives, FALSE);
       q_task_dispatch_release (priv->dispatch, ownership);
       binding_unref (binding);
       return;
     }
 
+  g_mutex_lock (&bindings_lock);
   binding->delivered_task = g_object_ref (task);
+  g_mutex_unlock (&bindings_lock);
+
   binding->delivery.func = detach_delivered;
   q_task_dispatch_deliver (priv->dispatch, &binding->delivery.node,
                            q_task_get_delivery_priority (priv));
+
+  /* The owner may wait for the task. */
+  g_mutex_lock (&priv->lock);
+  q_task_wake_waiters_locked (priv);
+  g_mutex_unlock (&priv->lock);
+}
+
+/* Does for an owner who waits what its main loop would do when a bound object has gone in
+ * another thread. */
+void
+q_task_serve_bindings (QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+  QTaskBinding *binding;
+
+  if (!q_task_is_set (task, Q_TASK_WORD_DETACHED))
+    return;
+
+  g_mutex_lock (&bindings_lock);
+  binding = extra->bindings;
+  while (binding != NULL && binding->delivered_task == NULL)
+    binding = binding->next_of_task;
+  g_mutex_unlock (&bindings_lock);
+
+  if (binding != NULL && q_task_dispatch_take (priv->dispatch, &binding->delivery.node))
+    detach_delivered (&binding->delivery, FALSE);
 }
 
 /* The weak notification of an object. */

@@ -76,6 +76,7 @@ typedef struct
   gboolean is_woken;
   gboolean is_cancelled;
   gboolean is_polling;
+  gboolean is_waiting;
 } QTaskSleeper;
 
 /* What a reader wants, and gets: bytes, or a copy in its buffer. */

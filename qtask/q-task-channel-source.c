@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib-unix.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -246,8 +245,8 @@ typedef struct
 {
   GIOCondition condition;
   QTaskWatch *watch; /* made in the first prepare */
-  gpointer tag;      /* of the descriptor that is polled */
-  int fd;
+  GPollFD poll;      /* added to the source if it is open; without events while it is of no
+                      * interest */
 } QTaskChannelSourceSide;
 
 typedef struct
@@ -281,21 +280,28 @@ look (QTaskChannelSource *self)
   return ready || g_cancellable_is_cancelled (self->cancellable);
 }
 
-/* Polls the descriptor of the link where there is one: while this side waits for it. */
+/* Polls the descriptor of the link where there is one, while this side waits for it. Not as a
+ * descriptor of which GLib knows more, since it would dispatch the source for a part of a frame. */
 static void
 poll_descriptor (QTaskChannelSource *self,
-                 QTaskChannelSourceSide *side)
+                 QTaskChannelSourceSide *side,
+                 gboolean is_waiting)
 {
-  int fd = self->link->funcs->get_poll_fd (self->link, side->condition);
+  int fd = is_waiting ? self->link->funcs->get_poll_fd (self->link, side->condition) : -1;
 
-  if (side->tag != NULL && side->fd == fd)
+  side->poll.events = fd >= 0 ? side->condition : 0;
+
+  if (!is_waiting || side->poll.fd == fd)
     return;
 
-  if (side->tag != NULL)
-    g_source_remove_unix_fd ((GSource *) self, side->tag);
+  if (side->poll.fd >= 0)
+    g_source_remove_poll ((GSource *) self, &side->poll);
 
-  side->fd = fd;
-  side->tag = fd >= 0 ? g_source_add_unix_fd ((GSource *) self, fd, side->condition) : NULL;
+  side->poll.fd = fd;
+  side->poll.revents = 0;
+
+  if (fd >= 0)
+    g_source_add_poll ((GSource *) self, &side->poll);
 }
 
 static inline gboolean
@@ -316,15 +322,12 @@ channel_source_prepare (GSource *source,
     if (self->sides[i].watch == NULL)
       self->sides[i].watch = q_task_watch_new (g_source_get_context (source));
 
-  if (is_quiet (self))
-    return FALSE;
-
-  if (look (self))
+  if (!is_quiet (self) && look (self))
     return TRUE;
 
   if (self->link->funcs->get_poll_fd != NULL)
     for (int i = 0; i < self->n_sides; i++)
-      poll_descriptor (self, &self->sides[i]);
+      poll_descriptor (self, &self->sides[i], !is_quiet (self));
 
   return FALSE;
 }
@@ -341,7 +344,7 @@ channel_source_check (GSource *source)
     {
       QTaskChannelSourceSide *side = &self->sides[i];
 
-      if (side->tag != NULL && g_source_query_unix_fd (source, side->tag) != 0)
+      if (side->poll.fd >= 0 && side->poll.revents != 0)
         self->link->funcs->ready (self->link, side->condition);
     }
 
@@ -434,6 +437,8 @@ q_task_channel_source_new (QTaskLink *link,
     self->sides[self->n_sides++].condition = G_IO_IN;
   if (condition & G_IO_OUT)
     self->sides[self->n_sides++].condition = G_IO_OUT;
+  for (int i = 0; i < self->n_sides; i++)
+    self->sides[i].poll.fd = -1;
 
   if (cancellable != NULL)
     {

@@ -49,6 +49,10 @@
 
 #define MAX_FRAMES_A_CALL 16
 
+/* How often a thread looks at a descriptor before it sleeps on it: with a peer at work this costs
+ * less. When it was in vain it is done more seldom. */
+#define LOOK_ROUNDS 16
+
 /* How long a closed link may go on to send */
 #define LINGER_USEC (10 * G_USEC_PER_SEC)
 
@@ -84,7 +88,9 @@ typedef struct
   GMutex in_lock;
   QTaskWireDecoder decoder;
   gboolean at_end;
-  gboolean is_drained;     /* the last read took all there was */
+  gboolean is_drained; /* the last read took all there was */
+  guint n_vain_looks;
+  guint n_looks_to_skip;
   GError *error;           /* of the peer, for the next read */
   GQueue readers;          /* QTaskSleeper */
   QTaskSleeper *in_poller; /* also read atomically without */
@@ -99,6 +105,8 @@ typedef struct
   gsize under_way; /* weight of what was accepted and is not sent */
   guint n_pending;
   gboolean is_broken;
+  guint n_vain_looks_out;
+  guint n_looks_to_skip_out;
   QTaskSleeper *out_poller;
   QTaskSignal out_signal;
   GQueue room_watches;
@@ -188,10 +196,14 @@ write_vectors (QTaskStreamLink *self,
 /* Sleepers and signals */
 
 static void
-wake_sleeper (QTaskSleeper *sleeper)
+wake_sleeper (QTaskSleeper *sleeper,
+              QTaskSignal *signal)
 {
   sleeper->is_woken = TRUE;
-  g_cond_signal (&sleeper->cond);
+  if (sleeper->is_polling)
+    q_task_signal_set (signal);
+  else if (sleeper->is_waiting)
+    g_cond_signal (&sleeper->cond);
 }
 
 static void
@@ -203,7 +215,38 @@ wake_first_reader_locked (QTaskStreamLink *self)
     return;
 
   ((QTaskSleeper *) first->data)->is_listed = FALSE;
-  wake_sleeper (first->data);
+  wake_sleeper (first->data, &self->in_signal);
+}
+
+/* Whether it is worth to look a few times before sleeping. */
+static gboolean
+may_look (guint *n_looks_to_skip)
+{
+  if (!q_task_may_spin ())
+    return FALSE;
+
+  if (*n_looks_to_skip == 0)
+    return TRUE;
+
+  (*n_looks_to_skip)--;
+  return FALSE;
+}
+
+/* Between two looks, about a microsecond */
+static void
+look_away (void)
+{
+  for (int i = 0; i < 24; i++)
+    q_task_pause ();
+}
+
+static void
+has_looked (gboolean in_vain,
+            guint *n_vain_looks,
+            guint *n_looks_to_skip)
+{
+  *n_vain_looks = in_vain ? *n_vain_looks + 1 : 0;
+  *n_looks_to_skip = in_vain ? 1u << MIN (*n_vain_looks, 8) : 0;
 }
 
 /* Blocks until a descriptor is ready or @signal is set, without the lock. */
@@ -290,7 +333,7 @@ end_frame_locked (QTaskStreamLink *self,
 
   frame->result = result;
   if (frame->sleeper != NULL)
-    wake_sleeper (frame->sleeper);
+    wake_sleeper (frame->sleeper, &self->out_signal);
   else
     frame_free (frame);
 }
@@ -649,7 +692,7 @@ wake_next_writer_locked (QTaskStreamLink *self)
 
       if (frame->sleeper != NULL)
         {
-          wake_sleeper (frame->sleeper);
+          wake_sleeper (frame->sleeper, &self->out_signal);
           return;
         }
     }
@@ -698,6 +741,22 @@ write_blocking (QTaskStreamLink *self,
           q_task_watch_wake_all (list);
           g_mutex_lock (&self->out_lock);
         }
+      else if (self->out_poller == NULL && may_look (&self->n_looks_to_skip_out))
+        {
+          gsize sent = frame->sent;
+
+          for (int i = 0; i < LOOK_ROUNDS && frame->result == Q_TASK_LINK_PENDING && frame->sent == sent; i++)
+            {
+              g_mutex_unlock (&self->out_lock);
+              look_away ();
+              g_mutex_lock (&self->out_lock);
+
+              flush_locked (self, woken);
+            }
+
+          has_looked (frame->sent == sent && frame->result == Q_TASK_LINK_PENDING,
+                      &self->n_vain_looks_out, &self->n_looks_to_skip_out);
+        }
       else if (self->out_poller == NULL)
         {
           struct pollfd fds[2] = { { .fd = self->out_fd, .events = POLLOUT } };
@@ -713,8 +772,10 @@ write_blocking (QTaskStreamLink *self,
       else
         {
           sleeper->is_woken = FALSE;
+          sleeper->is_waiting = TRUE;
           while (!sleeper->is_woken && !sleeper->is_cancelled)
             g_cond_wait (&sleeper->cond, &self->out_lock);
+          sleeper->is_waiting = FALSE;
         }
     }
 
@@ -1074,6 +1135,22 @@ read_blocking (QTaskStreamLink *self,
           break;
         }
 
+      if (self->in_poller == NULL && may_look (&self->n_looks_to_skip))
+        {
+          for (int i = 0; i < LOOK_ROUNDS && result == Q_TASK_LINK_WOULD_BLOCK; i++)
+            {
+              g_mutex_unlock (&self->in_lock);
+              look_away ();
+              g_mutex_lock (&self->in_lock);
+
+              result = try_read_locked (self, receiver, TRUE, &woken, error);
+            }
+
+          has_looked (result == Q_TASK_LINK_WOULD_BLOCK, &self->n_vain_looks, &self->n_looks_to_skip);
+          if (result != Q_TASK_LINK_WOULD_BLOCK)
+            break;
+        }
+
       if (self->in_poller == NULL)
         {
           struct pollfd fds[3] = { { .fd = self->in_fd, .events = POLLIN },
@@ -1105,8 +1182,10 @@ read_blocking (QTaskStreamLink *self,
           sleeper.is_woken = FALSE;
           g_queue_push_tail_link (&self->readers, &sleeper.link);
 
+          sleeper.is_waiting = TRUE;
           while (!sleeper.is_woken && !sleeper.is_cancelled)
             g_cond_wait (&sleeper.cond, &self->in_lock);
+          sleeper.is_waiting = FALSE;
 
           if (sleeper.is_listed)
             g_queue_unlink (&self->readers, &sleeper.link);
@@ -1398,7 +1477,7 @@ stream_close_locked (QTaskStreamLink *self,
         {
           orphan_frame_locked (self, frame);
           frame->result = Q_TASK_LINK_CLOSED;
-          wake_sleeper (frame->sleeper);
+          wake_sleeper (frame->sleeper, &self->out_signal);
         }
       else if (frame->sleeper != NULL || frame->pending != NULL)
         end_frame_locked (self, frame, Q_TASK_LINK_CLOSED, woken);

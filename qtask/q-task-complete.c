@@ -21,9 +21,12 @@
 /* The functions beside the callback are not called any more. */
 static void
 drop_functions (QTask *task,
-                gboolean is_owner)
+                gboolean is_owner,
+                gboolean worker_ended)
 {
-  if (is_owner)
+  if (is_owner && !worker_ended)
+    q_task_detach_channel (task, TRUE);
+  else if (is_owner)
     q_task_drop_messages (task);
 
   q_task_drop_sync (task, is_owner);
@@ -96,7 +99,7 @@ q_task_complete_now (QTask *task,
 
   /* The callback may have made the extra part. */
   if (g_atomic_pointer_get (&priv->extra) != NULL)
-    drop_functions (task, !lost);
+    drop_functions (task, !lost, worker_ended);
 
   if (!lost)
     g_object_notify_by_pspec (G_OBJECT (task), q_task_props[Q_TASK_PROP_COMPLETED]);
@@ -310,7 +313,7 @@ q_task_complete_synchronous (QTask *task,
   q_task_change (priv, 0, Q_TASK_WORD_COMPLETED);
 
   if (g_atomic_pointer_get (&priv->extra) != NULL)
-    drop_functions (task, ownership != Q_TASK_OWNER_NOT);
+    drop_functions (task, ownership != Q_TASK_OWNER_NOT, worker_ended);
 
   g_object_notify_by_pspec (G_OBJECT (task), q_task_props[Q_TASK_PROP_COMPLETED]);
   q_task_dispatch_release (priv->dispatch, ownership);

@@ -115,9 +115,9 @@ discard_cb (QTaskChannel *channel G_GNUC_UNUSED,
 {
 }
 
-/* A bound object has gone. The worker is not to wait for a reader that does not come: if the task
- * runs on, its messages are read all the same, by nobody; else its channel is closed. Called by
- * the owner. */
+/* A bound object has gone, or the task completed before its worker ended. The worker is not to
+ * wait for a reader that does not come: if it runs on, its messages are read all the same, by
+ * nobody; else its channel is closed. Called by the owner. */
 void
 q_task_detach_channel (QTask *task,
                        gboolean runs_on)
@@ -178,7 +178,7 @@ q_task_free_messages (QTaskPrivate *priv)
 
   if (extra->channel != NULL)
     {
-      q_task_drop_messages (q_task_from_private (priv));
+      q_task_channel_close (extra->channel);
       q_task_channel_close (extra->worker_channel);
     }
 
@@ -202,7 +202,7 @@ q_task_free_messages (QTaskPrivate *priv)
  * messages go to the function that was set on the owner's end with
  * [method@QTask.TaskChannel.set_message_func], or with [method@QTask.Task.bind_callback], before
  * the callback of the task; after that the function is dropped. When the context of the task
- * goes, the owner's end is closed.
+ * goes, or the task is finalized, the owner's end is closed too.
  *
  * Errors: %G_IO_ERROR_PENDING if the task was started or completed before, or has a channel;
  * %Q_TASK_ERROR_FORKED in a forked child.

@@ -594,9 +594,13 @@ take_result (QTask *task,
  * %G_IO_ERROR_CANCELLED; in a forked child one that has no outcome
  * gives %Q_TASK_ERROR_FORKED.
  *
+ * An error of the task itself can be moved once, as with #GTask: a second time there is none,
+ * and this returns %FALSE, while [method@QTask.Task.had_error] still tells that it failed.
+ *
  * May be called from any thread, by one at a time; from the callback, usually.
  *
- * Returns: %TRUE if the task failed and @error is set, %FALSE if it succeeded
+ * Returns: %TRUE if the task failed and @error is set, %FALSE if it succeeded or its error
+ *   was moved before
  *
  * Since: 1.0
  */

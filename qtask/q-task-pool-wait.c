@@ -156,6 +156,7 @@ block (QTaskPoolCore *core,
 {
   QTaskFrame *frame = q_task_get_current_frame ();
   gulong handler = 0;
+  gboolean is_short = FALSE; /* of a thread in the place of this worker */
   gboolean over;
 
   if (!check_deadlock (core, mode, error))
@@ -174,14 +175,27 @@ block (QTaskPoolCore *core,
   if (frame != NULL)
     {
       frame->runner->funcs->park (frame->runner);
-      frame->runner->funcs->compensate (frame->runner);
+      is_short = !frame->runner->funcs->compensate (frame->runner);
     }
 
   g_mutex_lock (&core->lock);
   core->n_blocked++;
   while (!(over = is_over (core, mode)) &&
          !(cancellable != NULL && g_cancellable_is_cancelled (cancellable)))
-    g_cond_wait (&core->changed, &core->lock);
+    {
+      if (!is_short)
+        {
+          g_cond_wait (&core->changed, &core->lock);
+        }
+      else
+        {
+          g_cond_wait_until (&core->changed, &core->lock,
+                             g_get_monotonic_time () + Q_TASK_RETRY_USEC);
+          g_mutex_unlock (&core->lock);
+          is_short = !frame->runner->funcs->compensate (frame->runner);
+          g_mutex_lock (&core->lock);
+        }
+    }
   core->n_blocked--;
   g_mutex_unlock (&core->lock);
 

@@ -55,6 +55,7 @@ enum {
   Q_TASK_WORD_STEPS             = 1 << 28, /* the worker is a QTaskStepWorker; L */
   Q_TASK_WORD_BEGUN             = 1 << 29, /* ... and has done a step; L */
   Q_TASK_WORD_OUTLIVE           = 1 << 30, /* a bound object that goes does not stop it */
+  Q_TASK_WORD_ALONE             = 1u << 31, /* ... and has gone: there is no owner to sync with */
 };
 
 /* What a start may set. */
@@ -179,6 +180,9 @@ struct _QTaskFrame
 
 /* How many workers of one thread may be inside one another. */
 #define Q_TASK_MAX_DEPTH 16
+
+/* How often who waits tries again to get a thread, where there was none to be had. */
+#define Q_TASK_RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
 
 typedef enum {
   Q_TASK_STOP_CANCEL,
@@ -358,6 +362,7 @@ void        q_task_free_sync            (QTaskPrivate   *priv);
 /* q-task-bind.c */
 void        q_task_tell_bound           (QTask          *task);
 void        q_task_watch_bound          (QTask          *task);
+void        q_task_serve_bindings       (QTask          *task);
 void        q_task_drop_bindings        (QTask          *task);
 
 /* q-task-progress.c */

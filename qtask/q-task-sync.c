@@ -62,6 +62,13 @@ get_sync (QTaskPrivate *priv)
   return extra != NULL ? g_atomic_pointer_get (&extra->sync) : NULL;
 }
 
+/* Whether the task is to stop, or runs on without an owner. */
+static gboolean
+needs_no_owner (guint word)
+{
+  return (word & (Q_TASK_WORD_STOP | Q_TASK_WORD_ALONE)) != 0;
+}
+
 /* Ends the sync, if there is one and nothing keeps it. Returns whether the caller is to queue
  * the task again, with q_task_requeue(), once it has released the lock. */
 gboolean
@@ -74,7 +81,7 @@ q_task_end_sync_locked (QTask *task)
   if (q_task_word_get_state (word) != Q_TASK_STATE_SYNCING || sync->n_holds > 0)
     return FALSE;
 
-  if (!sync->is_resumed && (word & (Q_TASK_WORD_STOP | Q_TASK_WORD_DETACHED)) == 0)
+  if (!sync->is_resumed && !needs_no_owner (word))
     return FALSE;
 
   q_task_change (priv, Q_TASK_WORD_STATE,
@@ -192,7 +199,7 @@ begin_locked (QTask *task,
 
   *schedule = FALSE;
 
-  if (q_task_get_word (priv) & (Q_TASK_WORD_STOP | Q_TASK_WORD_DETACHED))
+  if (needs_no_owner (q_task_get_word (priv)))
     return FALSE;
 
   sync->is_told = FALSE;
@@ -494,7 +501,7 @@ q_task_resume (QTask *task,
   g_mutex_lock (&priv->lock);
   word = q_task_get_word (priv);
   resumed = q_task_word_get_state (word) == Q_TASK_STATE_SYNCING && !sync->is_resumed &&
-            (word & (Q_TASK_WORD_STOP | Q_TASK_WORD_DETACHED)) == 0;
+            !needs_no_owner (word);
   if (resumed)
     {
       sync->is_resumed = TRUE;

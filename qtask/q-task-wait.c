@@ -26,9 +26,6 @@
 /* More than any ring can have. */
 #define MAX_RING 100000
 
-/* How often to try again to get a thread, where there was none to be had. */
-#define RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
-
 /* Somebody to be told when there is an outcome. */
 struct _QTaskWaiter
 {
@@ -224,6 +221,7 @@ serve (QTask *task,
   if (q_task_serve_messages (task))
     *again = TRUE;
   q_task_serve_sync (task);
+  q_task_serve_bindings (task);
 
   return q_task_serve_progress (task);
 }
@@ -402,7 +400,7 @@ prepare_worker (QTaskBlock *block,
 
   block->retry_time = 0;
   if (!frame->runner->funcs->compensate (frame->runner))
-    block->retry_time = g_get_monotonic_time () + RETRY_USEC;
+    block->retry_time = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
 
   return TRUE;
 }

@@ -178,8 +178,12 @@ call_steps (QTask *task,
       QTaskStep step = call_function (task, error);
 
       if (!goes_on (task, step, was_asked, *error))
-        return step == Q_TASK_STEP_CHECK_IN || step == Q_TASK_STEP_SYNC ? Q_TASK_STEP_STOPPED
-                                                                        : step;
+        {
+          if (step != Q_TASK_STEP_CHECK_IN && step != Q_TASK_STEP_SYNC)
+            return step;
+
+          return *error != NULL ? Q_TASK_STEP_FAILED : Q_TASK_STEP_STOPPED;
+        }
 
       /* In a serial pool nothing else may run before the task is over. */
       if (step == Q_TASK_STEP_SYNC && runner->is_serial)

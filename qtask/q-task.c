@@ -106,10 +106,12 @@ q_task_is_forked (GError **error)
   if (G_LIKELY (!g_atomic_int_get (&is_forked)))
     return FALSE;
 
-  g_set_error_literal (error, Q_TASK_ERROR, Q_TASK_ERROR_FORKED,
-                       _("Tasks cannot be used in a forked child process, which does not "
-                         "have the threads of its parent; use them before the fork, or "
-                         "start a new program in the child"));
+  /* For nobody, nothing is translated: that takes locks which may be held for ever here. */
+  if (error != NULL)
+    g_set_error_literal (error, Q_TASK_ERROR, Q_TASK_ERROR_FORKED,
+                         _("Tasks cannot be used in a forked child process, which does not "
+                           "have the threads of its parent; use them before the fork, or "
+                           "start a new program in the child"));
   return TRUE;
 }
 
@@ -259,16 +261,28 @@ release_delivered (QTaskDelivery *delivery,
   for (int i = 0; is_in_unref (self); i++)
     {
       /* When there is no owner any more, it may be this thread itself that is in there. */
-      if (lost && (self->thread_id == q_task_dispatch_get_thread_id () || i == LOST_YIELDS))
+      if (lost && self->thread_id == q_task_dispatch_get_thread_id ())
         break;
 
-      if (lost || i < RELEASE_YIELDS)
+      if (i < (lost ? LOST_YIELDS : RELEASE_YIELDS))
         {
           g_thread_yield ();
           continue;
         }
 
       self->n_tries++;
+
+      if (lost)
+        {
+          /* Whoever has another reference drops it some time. */
+          if (g_atomic_int_get ((int *) &G_OBJECT (task)->ref_count) > 1)
+            break;
+
+          /* The thread in there lost its processor at a bad moment, and gets it back. */
+          g_usleep (RELEASE_INTERVAL);
+          continue;
+        }
+
       if (q_task_dispatch_set_timer (q_task_get_private (task)->dispatch, delivery,
                                      g_get_monotonic_time () + RELEASE_INTERVAL))
         return;
@@ -1062,6 +1076,10 @@ q_task_poll (QTask *task)
 
   word = q_task_get_word (q_task_get_private (task));
   state = q_task_word_get_state (word);
+
+  /* Between two steps */
+  if (state == Q_TASK_STATE_QUEUED && (word & Q_TASK_WORD_BEGUN) != 0)
+    state = Q_TASK_STATE_RUNNING;
 
   if ((state == Q_TASK_STATE_RUNNING || state == Q_TASK_STATE_SYNCING) &&
       q_task_is_cancelled (task))

@@ -791,6 +791,174 @@ test_no_descriptors (void)
   give_descriptors_back ();
 }
 
+/* The same for a worker that waits for a pool to be drained, which takes a task that is
+ * queued behind it: once there is a thread again, that runs.
+ */
+typedef struct
+{
+  TestHold hold;
+  QTaskPool *closed;
+} Closer;
+
+static gboolean
+close_worker (QTask *task,
+              gpointer data,
+              GError **error)
+{
+  Closer *closer = data;
+
+  test_gate_open (&closer->hold.entered);
+  test_gate_wait (&closer->hold.release);
+
+  return q_task_pool_close (closer->closed, Q_TASK_POOL_CLOSE_DRAIN, NULL, error);
+}
+
+static gboolean
+open_worker (QTask *task,
+             gpointer gate,
+             GError **error)
+{
+  test_gate_open (gate);
+
+  return TRUE;
+}
+
+static void
+test_no_thread_while_closing (void)
+{
+  Closer closer = { TEST_HOLD_INIT, NULL };
+  TestHold hold = TEST_HOLD_INIT;
+  TestReport report = TEST_REPORT_INIT;
+  QTaskPool *pool;
+  QTask *held, *closing, *opening;
+
+  if (!in_subprocess ())
+    return;
+
+  pool = q_task_pool_new ("one", 1, 0);
+  closer.closed = q_task_pool_new ("closed", 1, 0);
+  held = q_task_new (NULL, NULL, NULL, NULL);
+  closing = q_task_new (NULL, test_report_cb, &report, NULL);
+  opening = q_task_new (NULL, NULL, NULL, NULL);
+  g_assert_true (q_task_pool_push (closer.closed, held, test_hold_worker, &hold, NULL, NULL));
+  g_assert_true (q_task_pool_push (pool, closing, close_worker, &closer, NULL, NULL));
+  test_gate_wait (&hold.entered);
+  test_gate_wait (&closer.hold.entered);
+
+  let_threads_fail (-1);
+  g_assert_true (q_task_pool_push (pool, opening, open_worker, &hold.release, NULL, NULL));
+  test_gate_open (&closer.hold.release);
+  poll_until (g_atomic_int_get (&n_failed) > 0);
+  g_assert_cmpint (test_gate_get_count (&hold.release), ==, 0);
+
+  let_threads_fail (0);
+  test_run_until (NULL, report.called);
+  g_assert_no_error (report.error);
+  finish (opening);
+  finish (closing);
+  finish (held);
+  g_object_unref (closer.closed);
+  g_object_unref (pool);
+}
+
+/* A thread that loses its processor inside of g_object_unref(): before GLib 2.78, that thaws
+ * the notifications of an object it has dropped its reference to.
+ */
+
+#if !defined(NO_INTERPOSITION) && !defined(__SANITIZE_THREAD__)
+
+#define TEST_TYPE_SLOW_TASK (test_slow_task_get_type ())
+G_DECLARE_FINAL_TYPE (TestSlowTask, test_slow_task, TEST, SLOW_TASK, QTask)
+
+struct _TestSlowTask
+{
+  QTask parent_instance;
+};
+
+G_DEFINE_FINAL_TYPE (TestSlowTask, test_slow_task, Q_TYPE_TASK)
+
+/* In the slow thread: the task that it has disposed of and is about to drop */
+static _Thread_local gboolean is_slow;
+static _Thread_local GObject *dropping;
+
+static TestGate has_dropped;
+
+static void
+test_slow_task_dispose (GObject *object)
+{
+  G_OBJECT_CLASS (test_slow_task_parent_class)->dispose (object);
+  if (is_slow)
+    dropping = object;
+}
+
+static void
+test_slow_task_class_init (TestSlowTaskClass *klass)
+{
+  G_OBJECT_CLASS (klass)->dispose = test_slow_task_dispose;
+}
+
+static void
+test_slow_task_init (TestSlowTask *self)
+{
+}
+
+void
+g_mutex_lock (GMutex *mutex)
+{
+  static void (*next) (GMutex *);
+
+  if (next == NULL)
+    *(void **) &next = dlsym (RTLD_NEXT, "g_mutex_lock");
+
+  if (dropping != NULL && g_atomic_int_get ((int *) &dropping->ref_count) == 1)
+    {
+      dropping = NULL;
+      test_gate_open (&has_dropped);
+      g_usleep (500 * G_TIME_SPAN_MILLISECOND);
+    }
+
+  next (mutex);
+}
+
+/* Returns when it was out of there. */
+static gpointer
+drop_slowly_thread (gpointer task)
+{
+  int serial;
+
+  is_slow = TRUE;
+  g_object_unref (task);
+  serial = test_next_serial ();
+  test_gate_open (&has_dropped);
+
+  return GINT_TO_POINTER (serial);
+}
+
+static void
+test_context_goes_while_thread_is_slow (void)
+{
+  GMainContext *context = g_main_context_new ();
+  TestFate fate = TEST_FATE_INIT;
+  GThread *thread;
+  QTask *task;
+  int serial;
+
+  has_dropped = (TestGate) TEST_GATE_INIT;
+  g_main_context_push_thread_default (context);
+  task = g_object_new (TEST_TYPE_SLOW_TASK, NULL);
+  q_task_set_task_data (task, &fate, test_fate_notify);
+  g_main_context_pop_thread_default (context);
+
+  thread = g_thread_new ("slow", drop_slowly_thread, task);
+  test_gate_wait (&has_dropped);
+  g_main_context_unref (context);
+  serial = GPOINTER_TO_INT (g_thread_join (thread));
+  g_assert_cmpint (test_fate_get_count (&fate), ==, 1);
+  g_assert_cmpint (test_fate_get_serial (&fate), >, serial);
+}
+
+#endif
+
 #define G9 "/guarantee/9-no-abort-on-what-the-world-does"
 
 int
@@ -807,6 +975,7 @@ main (int argc,
   g_test_add_data_func (G9 "/no-threads/wait-for-good", GINT_TO_POINTER (TRUE), test_wait_without_threads);
   g_test_add_func (G9 "/no-threads/one-does-it-all", test_one_thread_only);
   g_test_add_func (G9 "/no-threads/none-to-compensate", test_no_thread_to_compensate);
+  g_test_add_func (G9 "/no-threads/none-while-closing", test_no_thread_while_closing);
   g_test_add_data_func (G9 "/no-threads/ten-deep", GINT_TO_POINTER (10), test_deep_without_threads);
   g_test_add_data_func (G9 "/no-threads/forty-deep", GINT_TO_POINTER (40), test_deep_without_threads);
   g_test_add_func (G9 "/no-threads/default-pool-cannot-grow", test_default_cannot_grow);
@@ -815,6 +984,9 @@ main (int argc,
   g_test_add_data_func (G9 "/no-threads/pool-dropped", GINT_TO_POINTER (2), test_end_without_threads);
   g_test_add_func (G9 "/no-threads/now-and-then", test_threads_fail_now_and_then);
   g_test_add_func (G9 "/no-descriptors", test_no_descriptors);
+#if !defined(NO_INTERPOSITION) && !defined(__SANITIZE_THREAD__)
+  g_test_add_func (G9 "/no-processor", test_context_goes_while_thread_is_slow);
+#endif
 
   return g_test_run ();
 }

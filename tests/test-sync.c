@@ -176,7 +176,7 @@ meeting_start (Meeting *meeting,
                QTaskPool *pool,
                QTask *task)
 {
-  test_push (pool, task, meeting_worker, meeting, meeting_worker_data_destroy);
+  test_pool_push (pool, task, meeting_worker, meeting, meeting_worker_data_destroy);
 }
 
 /* It is over, as expected, and all was released by the owner. */
@@ -190,7 +190,7 @@ meeting_end (Meeting *meeting,
                    stop_code == -1 ? Q_TASK_STATE_FINISHED : Q_TASK_STATE_STOPPED);
   g_assert_false (q_task_resume (task, FALSE));
   g_assert_false (q_task_resume (task, TRUE));
-  g_assert_finalize_object (task);
+  test_finalize_soon (task);
   test_run_pending (NULL);
 
   if (stop_code == -1)
@@ -540,7 +540,7 @@ test_refused (void)
   QTask *task = meeting_new (&meeting, leave_cb);
 
   meeting.is_held = TRUE;
-  test_push (pool, held, test_hold_worker, &hold, NULL);
+  test_pool_push (pool, held, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
 
   assert_refused (task, Q_TASK_STATE_NEW);
@@ -598,11 +598,11 @@ test_only_worker_syncs (void)
   QTask *other = q_task_new (NULL, NULL, NULL, NULL);
 
   test_critical (g_assert_false (q_task_sync (task, NULL)));
-  test_push (pool, task, test_hold_worker, &hold, NULL);
+  test_pool_push (pool, task, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
   test_critical (g_assert_false (q_task_sync (task, NULL)));
 
-  test_push (pool, other, sync_of_other_worker, task, NULL);
+  test_pool_push (pool, other, sync_of_other_worker, task, NULL);
   test_finish (other);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_RUNNING);
 
@@ -713,7 +713,7 @@ stopping_start (Stopping *stopping,
   if (func != NULL)
     q_task_set_sync_func (task, func, stopping, meeting_sync_data_destroy);
   stopping->meeting.is_held = TRUE;
-  test_push (stopping->pool, task, meeting_worker, stopping, meeting_worker_data_destroy);
+  test_pool_push (stopping->pool, task, meeting_worker, stopping, meeting_worker_data_destroy);
   test_gate_wait (&stopping->meeting.begin);
 
   return task;
@@ -790,6 +790,8 @@ stop_inside_cb (QTask *task,
   if (stopping->stop != STOP_TIMEOUT)
     {
       g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPING);
+      /* Resumed or not, it stops. */
+      q_task_resume (task, FALSE);
       g_assert_false (q_task_resume (task, FALSE));
     }
   /* It would have had the time. */
@@ -1000,7 +1002,7 @@ test_pool_of_one_goes_on (void)
     {
       g_autoptr (QTask) other = q_task_new (NULL, count_cb, &n_called, NULL);
 
-      test_push (pool, other, test_empty_worker, NULL, NULL);
+      test_pool_push (pool, other, test_empty_worker, NULL, NULL);
     }
   test_run_until (NULL, n_called == 50);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_SYNCING);
@@ -1075,7 +1077,7 @@ test_serial_pool_waits (void)
 
   meeting_start (&meeting, pool, task);
   test_run_until (NULL, meeting.n_funcs);
-  test_push (pool, next, test_empty_worker, NULL, NULL);
+  test_pool_push (pool, next, test_empty_worker, NULL, NULL);
   g_assert_cmpint (q_task_poll (next), ==, Q_TASK_STATE_QUEUED);
   g_usleep (20000);
   g_assert_cmpint (q_task_poll (next), ==, Q_TASK_STATE_QUEUED);
@@ -1142,7 +1144,7 @@ test_no_poll_timer (void)
   int n_iterations = 0;
   Usage usage = { 0 };
 
-  test_push (pool, task, usage_worker, &usage, NULL);
+  test_pool_push (pool, task, usage_worker, &usage, NULL);
   wait_for_state (task, Q_TASK_STATE_SYNCING);
   test_run_pending (NULL);
 
@@ -1353,19 +1355,30 @@ all_worker (QTask *task,
 }
 
 static void
+all_sync_cb (QTask *task,
+             gpointer data)
+{
+  All *all = data;
+
+  /* All that was written before comes before. */
+  g_assert_cmpint ((int) all->n_messages, ==, all->meeting.n_funcs + 1);
+  resume_inside_cb (task, data);
+}
+
+static void
 test_all_together (gconstpointer waits)
 {
   QTaskPool *pool = q_task_pool_new ("all", 1, 0);
   All all = { .meeting = MEETING_INIT (test_scaled (500)) };
   g_autoptr (GError) error = NULL;
-  QTask *task = meeting_new (&all.meeting, resume_inside_cb);
+  QTask *task = meeting_new (&all.meeting, all_sync_cb);
 
   g_assert_true (q_task_open_channel (task, NULL));
   q_task_channel_set_capacity (q_task_get_worker_channel (task), 10);
   q_task_channel_set_message_func (q_task_get_channel (task), all_message_cb, &all, NULL);
   q_task_set_completion_priority (task, G_PRIORITY_HIGH);
   g_signal_connect (task, "notify::progress", G_CALLBACK (all_progress_cb), &all);
-  test_push (pool, task, all_worker, &all, meeting_worker_data_destroy);
+  test_pool_push (pool, task, all_worker, &all, meeting_worker_data_destroy);
   if (waits)
     {
       g_assert_true (q_task_wait (task, NULL, &error));
@@ -1425,10 +1438,10 @@ test_worker_waits (gconstpointer helps)
   /* In a pool of one: it runs the other itself, if that is still queued. */
   if (helps)
     {
-      test_push (pool, held, test_hold_worker, &hold, NULL);
+      test_pool_push (pool, held, test_hold_worker, &hold, NULL);
       test_gate_wait (&hold.entered);
       q_task_set_priority (waits, -1);
-      test_push (pool, waits, wait_worker, task, NULL);
+      test_pool_push (pool, waits, wait_worker, task, NULL);
       meeting_start (&meeting, pool, task);
       test_gate_open (&hold.release);
     }
@@ -1437,7 +1450,7 @@ test_worker_waits (gconstpointer helps)
       q_task_complete (held);
       meeting_start (&meeting, pool, task);
       wait_for_state (task, Q_TASK_STATE_SYNCING);
-      test_push (pool, waits, wait_worker, task, NULL);
+      test_pool_push (pool, waits, wait_worker, task, NULL);
     }
 
   test_run_until (NULL, meeting.called && q_task_get_completed (waits));
@@ -1464,13 +1477,13 @@ test_helped_syncs_and_pool_goes_on (void)
   QTask *other = q_task_new (NULL, NULL, NULL, NULL);
   TestHold hold = TEST_HOLD_INIT;
 
-  test_push (pool, held, test_hold_worker, &hold, NULL);
+  test_pool_push (pool, held, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
-  test_push (pool, waits, wait_worker, task, NULL);
+  test_pool_push (pool, waits, wait_worker, task, NULL);
   meeting_start (&meeting, pool, task);
   test_gate_open (&hold.release);
   test_run_until (NULL, meeting.n_funcs);
-  test_push (pool, other, test_empty_worker, NULL, NULL);
+  test_pool_push (pool, other, test_empty_worker, NULL, NULL);
   test_finish (other);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_SYNCING);
   g_assert_cmpint (q_task_poll (waits), ==, Q_TASK_STATE_RUNNING);
@@ -1689,7 +1702,7 @@ owner_thread (gpointer data)
       int *plain = g_new0 (int, 1);
 
       q_task_set_sync_func (task, owner_sync_cb, plain, NULL);
-      test_push (owner->pool, task, sync_worker, plain, g_free);
+      test_pool_push (owner->pool, task, sync_worker, plain, g_free);
     }
   test_run_until (context, owner->n_called == owner->n_wanted);
   g_main_context_pop_thread_default (context);

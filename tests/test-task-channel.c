@@ -307,9 +307,9 @@ test_open_after_start (void)
   QTask *running = q_task_new (NULL, NULL, NULL, NULL);
   QTask *queued = q_task_new (NULL, NULL, NULL, NULL);
 
-  test_push (pool, running, open_worker, &hold, NULL);
+  test_pool_push (pool, running, open_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
-  test_push (pool, queued, test_empty_worker, NULL, NULL);
+  test_pool_push (pool, queued, test_empty_worker, NULL, NULL);
   assert_opens_too_late (running);
   assert_opens_too_late (queued);
 
@@ -380,7 +380,7 @@ run_order (const OrderCase *how)
   task = talk_new (&talk);
   q_task_set_priority (task, how->priority);
   q_task_set_completion_priority (task, how->completion_priority);
-  test_push (pool, task, talk_worker, &talk, talk_worker_data_destroy);
+  test_pool_push (pool, task, talk_worker, &talk, talk_worker_data_destroy);
 
   if (how->order == ORDER_FLOOD || how->order == ORDER_WAITED_LATE)
     {
@@ -477,7 +477,7 @@ test_many_tasks (void)
       talks[i].fails = i % 3 == 0;
       tasks[i] = talk_new (&talks[i]);
       q_task_set_completion_priority (tasks[i], i % 5 - 2);
-      test_push (pool, tasks[i], talk_worker, &talks[i], talk_worker_data_destroy);
+      test_pool_push (pool, tasks[i], talk_worker, &talks[i], talk_worker_data_destroy);
     }
 
   for (int i = 0; i < N_TASKS; i++)
@@ -498,7 +498,7 @@ test_message_func_late (gconstpointer over)
 
   talk.n_to_write = 100;
   talk_open (task, &talk);
-  test_push (pool, task, talk_worker, &talk, talk_worker_data_destroy);
+  test_pool_push (pool, task, talk_worker, &talk, talk_worker_data_destroy);
   test_gate_wait (&talk.hold.entered);
   if (over)
     g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
@@ -532,7 +532,7 @@ test_message_func_removed (void)
   talk.n_to_write = 20;
   talk_open (task, &talk);
   q_task_channel_set_message_func (q_task_get_channel (task), stop_at_tenth_cb, &count, NULL);
-  test_push (pool, task, talk_worker, &talk, NULL);
+  test_pool_push (pool, task, talk_worker, &talk, NULL);
   test_run_until (NULL, report.called);
   g_assert_cmpint (count, ==, 10);
   for (guint32 i = 10; i < 20; i++)
@@ -583,7 +583,7 @@ test_written_when_stopped (gconstpointer stop)
   talk_open (task, &talk);
   q_task_channel_set_message_func (q_task_get_channel (task), talk_message_cb, &talk,
                                    talk_message_data_destroy);
-  test_push (pool, task, write_when_stopped_worker, &talk, talk_worker_data_destroy);
+  test_pool_push (pool, task, write_when_stopped_worker, &talk, talk_worker_data_destroy);
   test_gate_wait (&talk.hold.entered);
 
   switch ((Stop) GPOINTER_TO_INT (stop))
@@ -646,7 +646,7 @@ test_return_on_cancel (gconstpointer waited)
   task = talk_new (&talk);
   q_task_set_return_on_cancel (task, TRUE);
   q_task_set_completion_priority (task, G_PRIORITY_HIGH);
-  test_push (pool, task, write_after_return_worker, &talk, talk_worker_data_destroy);
+  test_pool_push (pool, task, write_after_return_worker, &talk, talk_worker_data_destroy);
   test_gate_wait (&talk.hold.entered);
   q_task_cancel (task);
 
@@ -685,14 +685,14 @@ test_withdrawn (gconstpointer waited)
   QTask *task = talk_new (&talk);
   g_autoptr (QTaskChannel) workers = g_object_ref (q_task_get_worker_channel (task));
 
-  test_push (pool, held, test_hold_worker, &hold, NULL);
+  test_pool_push (pool, held, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
 
   talk.n_to_write = 3;
   for (guint32 i = 0; i < 3; i++)
     write_number (workers, i);
   q_task_set_completion_priority (task, G_PRIORITY_HIGH);
-  test_push (pool, task, talk_worker, &talk, talk_worker_data_destroy);
+  test_pool_push (pool, task, talk_worker, &talk, talk_worker_data_destroy);
   g_assert_false (q_task_channel_is_closed (workers));
   q_task_cancel (task);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
@@ -782,7 +782,7 @@ test_nested_loop (void)
   talk_open (task, &nested.talk);
   q_task_channel_set_message_func (q_task_get_channel (task), nested_message_cb, &nested,
                                    (GDestroyNotify) talk_message_data_destroy);
-  test_push (pool, task, talk_worker, &nested.talk, NULL);
+  test_pool_push (pool, task, talk_worker, &nested.talk, NULL);
   test_run_until (NULL, nested.talk.n_called);
   g_assert_false (nested.is_nested);
   talk_end (&nested.talk, task);
@@ -820,7 +820,7 @@ test_wait_in_message_func (void)
   g_object_set_data (G_OBJECT (q_task_get_channel (task)), "task", task);
   q_task_channel_set_message_func (q_task_get_channel (task), waiting_message_cb, &talk,
                                    talk_message_data_destroy);
-  test_push (pool, task, talk_worker, &talk, NULL);
+  test_pool_push (pool, task, talk_worker, &talk, NULL);
   talk_end (&talk, task);
   test_pool_drop (pool);
 }
@@ -836,7 +836,7 @@ test_nobody_keeps_task (void)
 
   talk.n_to_write = 2000;
   test_fate_watch (&fate, task);
-  test_push (pool, task, talk_worker, &talk, talk_worker_data_destroy);
+  test_pool_push (pool, task, talk_worker, &talk, talk_worker_data_destroy);
   g_object_unref (task);
   test_run_until (NULL, talk.n_called && test_fate_get_count (&fate));
   test_run_pending (NULL);
@@ -867,7 +867,7 @@ test_readable_after_end (void)
   talk_open (task, &talk);
   ours = g_object_ref (q_task_get_channel (task));
   workers = g_object_ref (q_task_get_worker_channel (task));
-  test_push (pool, task, talk_worker, &talk, NULL);
+  test_pool_push (pool, task, talk_worker, &talk, NULL);
   test_run_until (NULL, report.called);
 
   g_assert_true (q_task_channel_is_closed (workers));
@@ -906,7 +906,7 @@ test_owner_reads (void)
   talk.n_to_write = (guint32) test_scaled (20000);
   talk.capacity = 100;
   talk_open (task, &talk);
-  test_push (pool, task, talk_worker, &talk, NULL);
+  test_pool_push (pool, task, talk_worker, &talk, NULL);
 
   for (guint32 i = 0; i < talk.n_to_write; i++)
     {
@@ -964,12 +964,12 @@ test_owner_closes (gconstpointer started)
     write_number (q_task_get_channel (task), i);
   if (started)
     {
-      test_push (pool, task, count_to_end_worker, &gate, NULL);
+      test_pool_push (pool, task, count_to_end_worker, &gate, NULL);
       test_gate_wait_for (&gate, 10);
     }
   q_task_channel_close (q_task_get_channel (task));
   if (!started)
-    test_push (pool, task, count_to_end_worker, &gate, NULL);
+    test_pool_push (pool, task, count_to_end_worker, &gate, NULL);
   test_run_until (NULL, q_task_get_completed (task));
   g_assert_cmpint (q_task_propagate_int (task, NULL), ==, 10);
   g_assert_finalize_object (task);
@@ -1003,7 +1003,7 @@ test_owner_closes_on_writer (void)
 
   g_assert_true (q_task_open_channel (task, NULL));
   q_task_channel_set_capacity (q_task_get_worker_channel (task), 1);
-  test_push (pool, task, write_until_broken_worker, &gate, NULL);
+  test_pool_push (pool, task, write_until_broken_worker, &gate, NULL);
   test_gate_wait (&gate);
   q_task_channel_close (q_task_get_channel (task));
   test_finish (task);
@@ -1041,12 +1041,12 @@ test_context_goes (gconstpointer writes)
   q_task_channel_set_message_func (ours, never_message_cb, &message_data, test_fate_notify);
   if (writes)
     {
-      test_push (pool, task, write_until_broken_worker, &gate, NULL);
+      test_pool_push (pool, task, write_until_broken_worker, &gate, NULL);
     }
   else
     {
       write_number (ours, 0);
-      test_push (pool, task, count_to_end_worker, &gate, NULL);
+      test_pool_push (pool, task, count_to_end_worker, &gate, NULL);
     }
   test_gate_wait (&gate);
   g_object_unref (task);
@@ -1101,7 +1101,7 @@ test_cancel_blocked (gconstpointer writes)
 
   g_assert_true (q_task_open_channel (task, NULL));
   q_task_channel_set_capacity (q_task_get_worker_channel (task), 1);
-  test_push (pool, task, writes ? write_stoppably_worker : read_stoppably_worker, &gate, NULL);
+  test_pool_push (pool, task, writes ? write_stoppably_worker : read_stoppably_worker, &gate, NULL);
   test_gate_wait (&gate);
   q_task_cancel (task);
   test_run_until (NULL, report.called);
@@ -1198,7 +1198,7 @@ test_both_directions (gconstpointer capacity)
   q_task_channel_set_capacity (ours, GPOINTER_TO_SIZE (capacity));
   q_task_channel_set_capacity (q_task_get_worker_channel (task), GPOINTER_TO_SIZE (capacity));
   q_task_channel_set_message_func (ours, echo_message_cb, &echo, NULL);
-  test_push (pool, task, echo_worker, &echo, NULL);
+  test_pool_push (pool, task, echo_worker, &echo, NULL);
   /* Four on their way at a time */
   for (int i = 0; i < 4; i++)
     echo_send (&echo, ours);
@@ -1265,7 +1265,7 @@ test_both_at_once (void)
   g_assert_true (q_task_open_channel (task, NULL));
   q_task_channel_set_capacity (q_task_get_channel (task), 40);
   q_task_channel_set_capacity (q_task_get_worker_channel (task), 40);
-  test_push (pool, task, both_worker, &n, NULL);
+  test_pool_push (pool, task, both_worker, &n, NULL);
   reader = (Reader){ q_task_get_channel (task), n };
   thread = g_thread_new ("reader", reader_thread, &reader);
   for (guint32 i = 0; i < n; i++)
@@ -1377,7 +1377,7 @@ test_descriptors (void)
   g_assert_cmpuint (test_count_descriptors (), ==, n_before);
 
   for (int i = N_ASKED; i < N_TASKS; i++)
-    test_push (pool, tasks[i], talk_worker, &talks[i], NULL);
+    test_pool_push (pool, tasks[i], talk_worker, &talks[i], NULL);
   test_gate_wait (&talks[N_ASKED].hold.entered);
   g_assert_cmpuint (test_count_descriptors (), ==, n_before);
   for (int i = N_ASKED; i < N_TASKS; i++)
@@ -1399,7 +1399,7 @@ test_descriptors (void)
 
       g_assert_false (is_readable (fds[i]));
       q_task_set_func (tasks[i], NULL, NULL, NULL);
-      test_push (pool, tasks[i], talk_worker, &talks[i], NULL);
+      test_pool_push (pool, tasks[i], talk_worker, &talks[i], NULL);
       test_run_until (NULL, q_task_get_completed (tasks[i]));
       for (guint32 j = 0; j < 20; j++)
         {
@@ -1452,7 +1452,7 @@ test_descriptor_of_worker (void)
   test_run_pending (NULL);
   n_before = test_count_descriptors ();
   g_assert_true (q_task_open_channel (task, NULL));
-  test_push (pool, task, ask_worker, &gate, NULL);
+  test_pool_push (pool, task, ask_worker, &gate, NULL);
   test_gate_wait (&gate);
   write_number (q_task_get_channel (task), 7);
   test_gate_wait_for (&gate, 2);
@@ -1582,7 +1582,7 @@ test_no_descriptors (void)
       g_assert_no_error (error);
       q_task_channel_set_message_func (q_task_get_channel (tasks[i]), counting_message_cb, &counts,
                                        NULL);
-      test_push (pool, tasks[i], without_descriptors_worker, NULL, NULL);
+      test_pool_push (pool, tasks[i], without_descriptors_worker, NULL, NULL);
       if (i % 2 == 0)
         q_task_get_stop_cancellable (tasks[i]);
       write_number (q_task_get_channel (tasks[i]), (guint32) i);
@@ -1592,7 +1592,7 @@ test_no_descriptors (void)
   g_assert_cmpint (counts.n_messages, ==, N_TASKS - N_TASKS / 10);
 
   /* It blocks, and cancels, without one. */
-  test_push (pool, asks, without_descriptors_worker, NULL, NULL);
+  test_pool_push (pool, asks, without_descriptors_worker, NULL, NULL);
   test_poll_until (q_task_poll (asks) == Q_TASK_STATE_RUNNING);
   q_task_cancel (asks);
   g_assert_true (q_task_wait (asks, NULL, &error));

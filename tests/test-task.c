@@ -1089,7 +1089,11 @@ test_outcome_error_is_borrowed (void)
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_FAILED);
   g_assert_cmpstr (error->message, ==, "borrowed");
 
-  /* The task goes on having failed */
+  /* Once; the task goes on having failed */
+  g_clear_error (&error);
+  g_assert_false (q_task_propagate_error (task, &error));
+  g_assert_no_error (error);
+  g_assert_null (q_task_get_error (task));
   g_assert_true (q_task_had_error (task));
   g_assert_finalize_object (task);
 }

@@ -515,11 +515,11 @@ test_in_thread (GFunc func,
 /* Pools */
 
 void
-test_push (QTaskPool *pool,
-           QTask *task,
-           QTaskWorker worker,
-           gpointer opaque,
-           GDestroyNotify destroy)
+test_pool_push (QTaskPool *pool,
+                QTask *task,
+                QTaskWorker worker,
+                gpointer opaque,
+                GDestroyNotify destroy)
 {
   g_autoptr (GError) error = NULL;
   gboolean pushed;
@@ -530,11 +530,11 @@ test_push (QTaskPool *pool,
 }
 
 void
-test_push_steps (QTaskPool *pool,
-                 QTask *task,
-                 QTaskStepWorker worker,
-                 gpointer opaque,
-                 GDestroyNotify destroy)
+test_pool_push_steps (QTaskPool *pool,
+                      QTask *task,
+                      QTaskStepWorker worker,
+                      gpointer opaque,
+                      GDestroyNotify destroy)
 {
   g_autoptr (GError) error = NULL;
   gboolean pushed;

@@ -225,32 +225,32 @@ int test_scaled (int n);
   } G_STMT_END
 
 /* Pushes, which must succeed */
-void           test_push       (QTaskPool       *pool,
-                                QTask           *task,
-                                QTaskWorker      worker,
-                                gpointer         opaque,
-                                GDestroyNotify   destroy);
-void           test_push_steps (QTaskPool       *pool,
-                                QTask           *task,
-                                QTaskStepWorker  worker,
-                                gpointer         opaque,
-                                GDestroyNotify   destroy);
+void           test_pool_push       (QTaskPool       *pool,
+                                     QTask           *task,
+                                     QTaskWorker      worker,
+                                     gpointer         opaque,
+                                     GDestroyNotify   destroy);
+void           test_pool_push_steps (QTaskPool       *pool,
+                                     QTask           *task,
+                                     QTaskStepWorker  worker,
+                                     gpointer         opaque,
+                                     GDestroyNotify   destroy);
 
 /* Iterates the default context until @task has completed; takes the last reference */
-void           test_finish     (QTask           *task);
+void           test_finish          (QTask           *task);
 
 /* Drops a pool, and blocks until it has gone */
-void           test_pool_drop  (QTaskPool       *pool);
-QTaskPoolStats test_pool_stats (QTaskPool       *pool);
+void           test_pool_drop       (QTaskPool       *pool);
+QTaskPoolStats test_pool_stats      (QTaskPool       *pool);
 
 /* How many descriptors the process has open */
-guint          test_count_descriptors        (void);
+guint test_count_descriptors     (void);
 
 /* Takes all descriptors there are, after having seen to it that they are few,
  * and gives them back. For a process of its own.
  */
-void           test_take_descriptors         (void);
-void           test_give_descriptors_back    (void);
+void  test_take_descriptors      (void);
+void  test_give_descriptors_back (void);
 
 /* TestContext: a context that goes. Thread-default from begin to pop; end drops
  * what must be the last reference.
@@ -262,8 +262,21 @@ typedef struct
   gboolean      is_default;
 } TestContext;
 
-void           test_context_begin (TestContext *self);
-void           test_context_pop   (TestContext *self);
-void           test_context_end   (TestContext *self);
+void test_context_begin (TestContext *self);
+void test_context_pop   (TestContext *self);
+void test_context_end   (TestContext *self);
+
+/* Drops a reference and runs the default context until the object is gone, which another thread
+ * may hold for a moment. */
+#define test_finalize_soon(object) \
+  G_STMT_START \
+  { \
+    gpointer test_weak = (object); \
+\
+    g_object_add_weak_pointer (test_weak, &test_weak); \
+    g_object_unref (test_weak); \
+    test_run_until (NULL, test_weak == NULL); \
+  } \
+  G_STMT_END
 
 G_END_DECLS
