@@ -754,7 +754,7 @@ q_task_init (QTask *task)
   if (makes_ownerless)
     {
       makes_ownerless = FALSE;
-      priv->word |= Q_TASK_WORD_DETACHED; /* there is nobody to sync with */
+      priv->word |= Q_TASK_WORD_DETACHED | Q_TASK_WORD_ALONE;
       priv->dispatch = q_task_dispatch_get_ownerless ();
       return;
     }

@@ -110,6 +110,22 @@ wait_for_cancel (QTask *task)
   g_cancellable_release_fd (q_task_get_stop_cancellable (task));
 }
 
+/* There is nobody to hear of it, and so nobody to wait for. */
+static void
+use_task (QTask *task)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_null (q_task_get_context (task));
+  g_assert_false (q_task_is_cancelled (task));
+  g_assert_false (g_cancellable_is_cancelled (q_task_get_stop_cancellable (task)));
+  q_task_set_progress (task, 0.5, "Halfway");
+  g_assert_cmpfloat (q_task_get_progress (task), ==, 0.5);
+  g_assert_true (q_task_sync (task, &error));
+  g_assert_no_error (error);
+  q_task_set_task_data (task, g_strdup ("data"), g_free);
+}
+
 static gboolean
 job_run (QTask *task,
          const JobArgs *args,
@@ -161,6 +177,10 @@ job_run (QTask *task,
         (*result)->number++;
         return TRUE;
       }
+
+    case JOB_USE_TASK:
+      use_task (task);
+      break;
 
     case JOB_WAIT_FOR_ITSELF:
       test_gate_wait (&itself);
@@ -215,6 +235,12 @@ job_get_entered (void)
 }
 
 void
+job_hold (void)
+{
+  test_gate_close (&released);
+}
+
+void
 job_release (void)
 {
   test_gate_open (&released);
@@ -231,6 +257,19 @@ int
 job_get_seen_code (void)
 {
   return read_counter (&seen_code);
+}
+
+void
+job_call_in_context (void (*func) (void *data),
+                     void *data)
+{
+  GMainContext *context = g_main_context_new ();
+
+  g_main_context_push_thread_default (context);
+  func (data);
+  g_assert_false (g_main_context_pending (context));
+  g_main_context_pop_thread_default (context);
+  g_main_context_unref (context);
 }
 
 int

@@ -27,6 +27,7 @@ enum
   JOB_WAIT_FOR_CANCEL, /* and fails, silently */
   JOB_IGNORE_CANCEL,   /* waits for it, and succeeds */
   JOB_NEST,            /* spawns another, waits for it, adds 1 to what that results in */
+  JOB_USE_TASK,        /* does with its task what there is no owner for */
   JOB_WAIT_FOR_ITSELF  /* what became of that is in job_get_seen_code() */
 };
 
@@ -70,9 +71,15 @@ const char *echo_last_error_message (void);
 /* Waits until so many jobs have entered their worker, in all. */
 void job_wait_for_entered (int n);
 int job_get_entered (void);
+void job_hold (void);
 void job_release (void);
 void job_set_itself (struct job_handle *handle);
 int job_get_seen_code (void);
+
+/* Calls @func with a main context that is thread-default, which nobody iterates, and which goes
+ * when it returns. */
+void job_call_in_context (void (*func) (void *data),
+                          void *data);
 
 /* What there is of copies of arguments, of results, and of tasks that have run. */
 int job_get_n_args (void);

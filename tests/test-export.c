@@ -298,6 +298,7 @@ test_destroy_running (void)
   check (job_get_n_results_made () == n_made + 1);
 
   /* It does not wait for one that goes on. */
+  job_hold ();
   handle = spawn (JOB_HOLD, 2, NULL);
   job_wait_for_entered (n_entered + 2);
   job_handle_destroy (handle);
@@ -501,6 +502,44 @@ test_no_descriptor (void)
   check (count_descriptors () == n);
 }
 
+static void
+use_in_context (void *data)
+{
+  struct job_handle **held = data;
+  int n_entered;
+
+  check_result (job_wait (spawn (JOB_SUCCEED, 1, NULL)), 1);
+  job_handle_destroy (spawn (JOB_SUCCEED, 2, NULL));
+  check (job_wait (spawn (JOB_FAIL, 3, "Still")) == NULL);
+  job_wait_until_quiet (0);
+
+  n_entered = job_get_entered ();
+  *held = spawn (JOB_HOLD, 4, NULL);
+  job_wait_for_entered (n_entered + 1);
+}
+
+/* Nothing waits for somebody to iterate it, and its going stops nothing. */
+static void
+test_context (void)
+{
+  struct job_handle *held = NULL;
+
+  job_hold ();
+  job_call_in_context (use_in_context, &held);
+  check (!job_cancelled (held));
+  check (job_poll (held) == SPIN_PENDING);
+  job_release ();
+  check_result (job_wait (held), 4);
+  job_wait_until_quiet (0);
+}
+
+static void
+test_use_task (void)
+{
+  check_result (job_wait (spawn (JOB_USE_TASK, 12, NULL)), 12);
+  job_wait_until_quiet (0);
+}
+
 /* Forks */
 
 static void
@@ -516,6 +555,7 @@ test_fork (void)
 
   check (poll_until_ended (ended) == SPIN_DONE);
   check (poll_until_ended (failed) == SPIN_FAILED);
+  job_hold ();
   held = spawn (JOB_HOLD, 2, NULL);
   also_held = spawn (JOB_HOLD, 3, NULL);
   job_wait_for_entered (n_entered + 4);
@@ -585,6 +625,8 @@ static const Test tests[] = {
   { "/export/destroy-while-it-runs", test_destroy_running },
   { "/export/destroy-when-it-has-ended", test_destroy_ended },
   { "/export/destroy-while-queued", test_destroy_queued },
+  { "/export/worker-that-uses-its-task", test_use_task },
+  { "/guarantee/11-a-context-may-go-first/exported-task", test_context },
   { "/export/wait-in-a-worker", test_nested },
   { "/export/wait-for-itself", test_wait_for_itself },
   { "/export/last-error-of-a-thread", test_last_error_of_a_thread },
