@@ -71,7 +71,7 @@ typedef enum {
  * - `cancel` asks the task to stop. One that waits for a thread has failed at once, with
  *   %G_IO_ERROR_CANCELLED; one that runs sees it in q_task_is_cancelled(), and what it then
  *   returns counts. NULL is allowed.
- * - `cancelled` tells whether the task was cancelled before it ended: 1, or 0.
+ * - `cancelled` tells whether the task was cancelled before it ended: 1, or 0. NULL is allowed: 0.
  * - `handle_destroy` cancels the task, and consumes the handle in the place of `wait`. It
  *   never blocks: the task may run on until it sees that, and its result is then freed by the
  *   thread that ran it. NULL is allowed.
