@@ -221,30 +221,33 @@ watch_unref_notify (gpointer data)
   q_task_watch_unref (data);
 }
 
-/* For the thread-default context of the caller, whose thread iterates it. */
+/* For the owner of @dispatch, or the thread @thread_id; see q_task_dispatch_acquire(). @context
+ * is its context, which a link in memory does without. */
 QTaskMessages *
 q_task_messages_new (QTaskChannel *channel,
                      QTaskLink *link,
+                     QTaskDispatch *dispatch,
+                     guint thread_id,
+                     GMainContext *context,
                      QTaskChannelMessageFunc func,
                      gpointer opaque,
                      GDestroyNotify destroy)
 {
   QTaskMessages *messages = g_new0 (QTaskMessages, 1);
-  GMainContext *context = g_main_context_ref_thread_default ();
 
   messages->ref_count = 2;
   messages->link = q_task_link_ref (link);
-  messages->thread_id = q_task_dispatch_get_thread_id ();
+  messages->thread_id = thread_id;
   messages->func = func;
   messages->opaque = opaque;
   messages->destroy = destroy;
   g_weak_ref_init (&messages->channel, channel);
 
-  messages->watch = q_task_watch_new (context);
+  messages->watch = q_task_watch_new (dispatch);
   messages->watch->woken = messages_woken;
   messages->watch->data = messages;
   messages->watch->destroy = messages_unref_notify;
-  messages->dispatch = q_task_dispatch_ref (messages->watch->dispatch);
+  messages->dispatch = q_task_dispatch_ref (dispatch);
 
   if (link->funcs->get_poll_fd != NULL)
     {
@@ -254,8 +257,6 @@ q_task_messages_new (QTaskChannel *channel,
                              q_task_watch_ref (messages->watch), watch_unref_notify);
       g_source_attach (messages->source, context);
     }
-
-  g_main_context_unref (context);
 
   return messages;
 }

@@ -47,14 +47,25 @@ watch_delivered (QTaskDelivery *delivery,
 
 /* Whoever calls this keeps @context alive meanwhile. */
 QTaskWatch *
-q_task_watch_new (GMainContext *context)
+q_task_watch_new (QTaskDispatch *dispatch)
 {
   QTaskWatch *watch = g_new0 (QTaskWatch, 1);
 
   watch->ref_count = 1;
   watch->delivery.func = watch_delivered;
   watch->link.data = watch;
-  watch->dispatch = q_task_dispatch_ref_for_context (context);
+  watch->dispatch = q_task_dispatch_ref (dispatch);
+
+  return watch;
+}
+
+QTaskWatch *
+q_task_watch_new_for_context (GMainContext *context)
+{
+  QTaskDispatch *dispatch = q_task_dispatch_ref_for_context (context);
+  QTaskWatch *watch = q_task_watch_new (dispatch);
+
+  q_task_dispatch_unref (dispatch);
 
   return watch;
 }
@@ -336,7 +347,7 @@ channel_source_prepare (GSource *source,
 
   for (int i = 0; i < self->n_sides; i++)
     if (self->sides[i].watch == NULL)
-      self->sides[i].watch = q_task_watch_new (g_source_get_context (source));
+      self->sides[i].watch = q_task_watch_new_for_context (g_source_get_context (source));
 
   if (!is_quiet (self) && look_and_wake (self))
     return TRUE;

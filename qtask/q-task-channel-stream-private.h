@@ -30,6 +30,7 @@ typedef struct
   GBytes *bytes;         /* owned; NULL if the frame is on the stack of a writer */
   QTaskSleeper *sleeper; /* that writer */
   QTaskPending *pending; /* not accepted yet */
+  gboolean is_behind;    /* a writer's, and one that is not accepted is ahead of it */
   QTaskLinkResult result;
 } QTaskOutFrame;
 
@@ -61,7 +62,9 @@ typedef struct
   GMutex out_lock;
   GQueue frames;   /* QTaskOutFrame */
   int has_frames;  /* also read atomically without */
-  gsize under_way; /* weight of what was accepted and is not sent */
+  gsize under_way; /* weight of what was accepted, or is of a blocked writer, and is not sent */
+  gsize behind;    /* of this, what is behind the first that is not accepted */
+  GList *first_pending;
   guint n_pending;
   gboolean is_broken;
   guint n_vain_looks_out;

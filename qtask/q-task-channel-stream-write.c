@@ -94,6 +94,26 @@ frame_free (QTaskOutFrame *frame)
   g_free (frame);
 }
 
+/* The first frame that is not accepted is at @next or after it. */
+static void
+advance_pending_locked (QTaskStreamLink *self,
+                        GList *next)
+{
+  for (; next != NULL; next = next->next)
+    {
+      QTaskOutFrame *frame = next->data;
+
+      if (frame->pending != NULL)
+        break;
+
+      if (frame->is_behind)
+        self->behind -= q_task_link_weigh (frame->size);
+      frame->is_behind = FALSE;
+    }
+
+  self->first_pending = next;
+}
+
 /* Takes @frame out of the list, and tells whose it is. */
 void
 q_task_stream_end_frame_locked (QTaskStreamLink *self,
@@ -101,6 +121,9 @@ q_task_stream_end_frame_locked (QTaskStreamLink *self,
                                 QTaskLinkResult result,
                                 QTaskWatch **woken)
 {
+  if (self->first_pending == &frame->link)
+    advance_pending_locked (self, frame->link.next);
+
   g_queue_unlink (&self->frames, &frame->link);
   g_atomic_int_set (&self->has_frames, self->frames.head != NULL);
 
@@ -112,7 +135,11 @@ q_task_stream_end_frame_locked (QTaskStreamLink *self,
       q_task_watch_collect (frame->pending->watch, woken);
     }
   else
-    self->under_way -= q_task_link_weigh (frame->size);
+    {
+      self->under_way -= q_task_link_weigh (frame->size);
+      if (frame->is_behind)
+        self->behind -= q_task_link_weigh (frame->size);
+    }
 
   frame->result = result;
   if (frame->sleeper != NULL)
@@ -130,9 +157,18 @@ append_frame_locked (QTaskStreamLink *self,
   g_atomic_int_set (&self->has_frames, TRUE);
 
   if (frame->pending != NULL)
-    self->n_pending++;
+    {
+      self->n_pending++;
+      if (self->first_pending == NULL)
+        self->first_pending = &frame->link;
+    }
   else
-    self->under_way += q_task_link_weigh (frame->size);
+    {
+      self->under_way += q_task_link_weigh (frame->size);
+      frame->is_behind = self->first_pending != NULL;
+      if (frame->is_behind)
+        self->behind += q_task_link_weigh (frame->size);
+    }
 }
 
 /* What is needed of it when the stack it is on goes. */
@@ -162,32 +198,30 @@ q_task_stream_orphan_frame_locked (QTaskStreamLink *self,
   g_queue_push_head_link (&self->frames, &copy->link);
 }
 
-/* Accepts what fits now. */
+/* Accepts what fits now. What is behind a frame does not keep it from being accepted; so the
+ * first in the list always is. */
 void
 q_task_stream_admit_locked (QTaskStreamLink *self,
                             QTaskWatch **woken)
 {
   gsize capacity = q_task_link_get_capacity (&self->link);
 
-  if (self->n_pending > 0)
-    for (GList *l = self->frames.head; l != NULL; l = l->next)
-      {
-        QTaskOutFrame *frame = l->data;
-        gsize weight = q_task_link_weigh (frame->size);
+  while (self->first_pending != NULL)
+    {
+      QTaskOutFrame *frame = self->first_pending->data;
+      gsize weight = q_task_link_weigh (frame->size);
 
-        if (frame->pending == NULL)
-          continue;
+      if (!q_task_link_fits (self->under_way - self->behind, weight, capacity))
+        break;
 
-        if (!q_task_link_fits (self->under_way, weight, capacity))
-          break;
-
-        self->under_way += weight;
-        self->n_pending--;
-        frame->pending->result = Q_TASK_LINK_DONE;
-        frame->pending->message = NULL;
-        q_task_watch_collect (frame->pending->watch, woken);
-        frame->pending = NULL;
-      }
+      self->under_way += weight;
+      self->n_pending--;
+      frame->pending->result = Q_TASK_LINK_DONE;
+      frame->pending->message = NULL;
+      q_task_watch_collect (frame->pending->watch, woken);
+      frame->pending = NULL;
+      advance_pending_locked (self, self->first_pending);
+    }
 
   if (self->is_broken || (self->n_pending == 0 && q_task_link_fits (self->under_way, 1, capacity)))
     q_task_watch_collect_all (&self->room_watches, woken);
@@ -277,6 +311,9 @@ q_task_stream_flush_locked (QTaskStreamLink *self,
 
           n_vectors = frame_get_vectors (frame, vectors, n_vectors);
         }
+
+      if (n_vectors == 0)
+        break;
 
       n = write_vectors (self, vectors, n_vectors);
       if (n < 0)

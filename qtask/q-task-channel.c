@@ -292,6 +292,44 @@ q_task_channel_serve_messages (QTaskChannel *channel,
   return serve_messages (channel, dispatch, SERVE_SLICE_USEC);
 }
 
+/* Has @messages in the place of those that there were. */
+static void
+set_messages (QTaskChannel *channel,
+              QTaskMessages *messages)
+{
+  QTaskMessages *dropped;
+  QTaskWatch *watch = q_task_messages_ref_watch (messages);
+
+  g_mutex_lock (&channel->lock);
+  dropped = channel->messages;
+  channel->messages = messages;
+  g_mutex_unlock (&channel->lock);
+
+  if (dropped != NULL)
+    {
+      q_task_messages_stop (dropped);
+      q_task_messages_unref (dropped);
+    }
+
+  if (channel->link->funcs->is_closed (channel->link))
+    q_task_channel_drop_messages (channel, messages);
+  else
+    q_task_watch_wake (watch);
+
+  q_task_watch_unref (watch);
+}
+
+void
+q_task_channel_set_owner_func (QTaskChannel *channel,
+                               QTaskDispatch *dispatch,
+                               guint thread_id,
+                               QTaskChannelMessageFunc func,
+                               gpointer opaque)
+{
+  set_messages (channel, q_task_messages_new (channel, channel->link, dispatch, thread_id, NULL,
+                                              func, opaque, NULL));
+}
+
 gboolean
 q_task_channel_drop_message_func (QTaskChannel *channel,
                                   QTaskDispatch *dispatch)
@@ -822,7 +860,7 @@ async_write_start (QTaskChannel *channel,
   self->task = g_object_ref (task);
   self->link = q_task_link_ref (channel->link);
   self->pending.bytes = g_bytes_ref (message);
-  self->pending.watch = q_task_watch_new (g_task_get_context (task));
+  self->pending.watch = q_task_watch_new_for_context (g_task_get_context (task));
 
   result = self->link->funcs->write_pending (self->link, &self->pending);
 
@@ -1211,41 +1249,26 @@ q_task_channel_set_message_func (QTaskChannel *channel,
                                  gpointer opaque,
                                  GDestroyNotify destroy)
 {
-  QTaskMessages *messages = NULL;
-  QTaskMessages *dropped;
-  QTaskWatch *watch = NULL;
+  g_autoptr (GMainContext) context = NULL;
+  QTaskDispatch *dispatch;
 
   g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
   g_return_if_fail (channel->link != NULL);
 
-  if (func != NULL)
+  if (func == NULL)
     {
-      messages = q_task_messages_new (channel, channel->link, func, opaque, destroy);
-      watch = q_task_messages_ref_watch (messages);
+      q_task_channel_drop_messages (channel, NULL);
+      if (destroy != NULL)
+        destroy (opaque);
+      return;
     }
 
-  g_mutex_lock (&channel->lock);
-  dropped = channel->messages;
-  channel->messages = messages;
-  g_mutex_unlock (&channel->lock);
-
-  if (dropped != NULL)
-    {
-      q_task_messages_stop (dropped);
-      q_task_messages_unref (dropped);
-    }
-
-  if (watch != NULL)
-    {
-      if (channel->link->funcs->is_closed (channel->link))
-        q_task_channel_drop_messages (channel, messages);
-      else
-        q_task_watch_wake (watch);
-
-      q_task_watch_unref (watch);
-    }
-  else if (destroy != NULL)
-    destroy (opaque);
+  context = g_main_context_ref_thread_default ();
+  dispatch = q_task_dispatch_ref_for_context (context);
+  set_messages (channel, q_task_messages_new (channel, channel->link, dispatch,
+                                              q_task_dispatch_get_thread_id (), context, func,
+                                              opaque, destroy));
+  q_task_dispatch_unref (dispatch);
 }
 
 /**

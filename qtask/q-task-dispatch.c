@@ -25,6 +25,10 @@
  * another thread, so a wake-up is a change of the source's ready time, made with the
  * lock held: the source cannot be freed before context_gone() has had that lock.
  *
+ * The ownerless dispatch is for what has no owner from the start, and is to be released by its
+ * last user. It has no context, no lock and no references, and whatever is delivered to it is
+ * run in place.
+ *
  *   context, source     written with the lock held; the context is also read
  *                       atomically without
  *   inbox, armed        atomic, any thread
@@ -75,10 +79,11 @@ struct _QTaskDispatch
   guint n_looks_to_skip;
   guint resting : 1;
   guint flip : 1;
-  gboolean is_ownerless; /* constant: whoever has something to deliver runs it */
 };
 
 static void dispatch_unref_notify (gpointer data);
+
+static QTaskDispatch ownerless;
 
 /* The dispatches of living contexts, without a reference. */
 static GMutex registry_lock;
@@ -98,10 +103,18 @@ static QTaskNodeFunc task_func;
 static void (*lost_funcs[MAX_LOST_FUNCS]) (QTaskDispatch *dispatch);
 static int n_lost_funcs;
 
+/* Gets the dispatch of whatever has no owner. There is one, and it needs no reference. */
+QTaskDispatch *
+q_task_dispatch_get_ownerless (void)
+{
+  return &ownerless;
+}
+
 QTaskDispatch *
 q_task_dispatch_ref (QTaskDispatch *dispatch)
 {
-  g_atomic_int_inc (&dispatch->ref_count);
+  if (dispatch != &ownerless)
+    g_atomic_int_inc (&dispatch->ref_count);
 
   return dispatch;
 }
@@ -109,7 +122,7 @@ q_task_dispatch_ref (QTaskDispatch *dispatch)
 void
 q_task_dispatch_unref (QTaskDispatch *dispatch)
 {
-  if (!g_atomic_int_dec_and_test (&dispatch->ref_count))
+  if (dispatch == &ownerless || !g_atomic_int_dec_and_test (&dispatch->ref_count))
     return;
 
   g_assert (dispatch->inbox == NULL);
@@ -655,26 +668,6 @@ q_task_dispatch_ref_for_context (GMainContext *context)
   return dispatch;
 }
 
-/* Gets the dispatch of tasks that have no owner: what comes is run in place, as that of a
- * context that has gone, and whoever asks is the owner. */
-QTaskDispatch *
-q_task_dispatch_ref_ownerless (void)
-{
-  static QTaskDispatch *ownerless;
-
-  if (g_once_init_enter (&ownerless))
-    {
-      QTaskDispatch *dispatch = g_new0 (QTaskDispatch, 1);
-
-      g_mutex_init (&dispatch->lock);
-      dispatch->ref_count = 1;
-      dispatch->is_ownerless = TRUE;
-      g_once_init_leave (&ownerless, dispatch);
-    }
-
-  return q_task_dispatch_ref (ownerless);
-}
-
 /* Not a reference: only whoever keeps the context alive may use it. */
 GMainContext *
 q_task_dispatch_get_context (QTaskDispatch *dispatch)
@@ -682,10 +675,18 @@ q_task_dispatch_get_context (QTaskDispatch *dispatch)
   return g_atomic_pointer_get (&dispatch->context);
 }
 
+/* Whether there is somebody to deliver to. */
+gboolean
+q_task_dispatch_has_owner (QTaskDispatch *dispatch)
+{
+  return g_atomic_pointer_get (&dispatch->context) != NULL;
+}
+
+/* Whether the context has gone, which stops what was made in it. */
 gboolean
 q_task_dispatch_is_lost (QTaskDispatch *dispatch)
 {
-  return g_atomic_pointer_get (&dispatch->context) == NULL && !dispatch->is_ownerless;
+  return g_atomic_pointer_get (&dispatch->context) == NULL && dispatch != &ownerless;
 }
 
 /* Whether the calling thread is the owner: it holds the context, or it is the thread
@@ -699,8 +700,11 @@ q_task_dispatch_acquire (QTaskDispatch *dispatch,
   QTaskOwnership ownership = Q_TASK_OWNER_NOT;
   GMainContext *context;
 
-  if (dispatching == dispatch || dispatch->is_ownerless)
+  if (dispatching == dispatch)
     return Q_TASK_OWNER_ALREADY;
+
+  if (dispatch == &ownerless)
+    return Q_TASK_OWNER_NOT;
 
   g_mutex_lock (&dispatch->lock);
 
@@ -739,7 +743,7 @@ q_task_dispatch_release (QTaskDispatch *dispatch,
 
 /* Hands @node over: its function is called by the owner, after those delivered before
  * at the same priority. May be called from any thread; may call the function in place if
- * the context has gone. */
+ * the context has gone, and does so if there never was one. */
 void
 q_task_dispatch_deliver (QTaskDispatch *dispatch,
                          QTaskNode *node,
@@ -747,7 +751,7 @@ q_task_dispatch_deliver (QTaskDispatch *dispatch,
 {
   QTaskNode *head;
 
-  if (G_UNLIKELY (dispatch->is_ownerless))
+  if (dispatch == &ownerless)
     {
       run_delivery (node, TRUE);
       return;
@@ -784,6 +788,9 @@ q_task_dispatch_take (QTaskDispatch *dispatch,
                       QTaskNode *node)
 {
   gboolean taken;
+
+  if (dispatch == &ownerless)
+    return FALSE;
 
   g_mutex_lock (&dispatch->lock);
 
@@ -830,7 +837,7 @@ q_task_dispatch_destroy_data (QTaskDispatch *dispatch,
 
   ownership = q_task_dispatch_acquire (dispatch, thread_id);
 
-  if (ownership != Q_TASK_OWNER_NOT)
+  if (ownership != Q_TASK_OWNER_NOT || dispatch == &ownerless)
     {
       destroy (data);
       q_task_dispatch_release (dispatch, ownership);
@@ -846,13 +853,17 @@ q_task_dispatch_destroy_data (QTaskDispatch *dispatch,
 }
 
 /* Has the owner call the function of @timer at the monotonic time @when. Returns FALSE if
- * the context has gone; if it goes later, the function is called with lost TRUE. */
+ * there is no owner; if the context goes later, the function is called
+ * with lost TRUE. */
 gboolean
 q_task_dispatch_set_timer (QTaskDispatch *dispatch,
                            QTaskDelivery *timer,
                            gint64 when)
 {
   gboolean lives;
+
+  if (dispatch == &ownerless)
+    return FALSE;
 
   g_mutex_lock (&dispatch->lock);
 
@@ -876,6 +887,9 @@ q_task_dispatch_clear_timer (QTaskDispatch *dispatch,
                              QTaskDelivery *timer)
 {
   gboolean cleared;
+
+  if (dispatch == &ownerless)
+    return FALSE;
 
   g_mutex_lock (&dispatch->lock);
 
