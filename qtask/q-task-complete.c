@@ -324,7 +324,6 @@ q_task_complete_synchronous (QTask *task,
     drop_functions (task, ownership != Q_TASK_OWNER_NOT, worker_ended);
 
   g_object_notify_by_pspec (G_OBJECT (task), q_task_props[Q_TASK_PROP_COMPLETED]);
-  q_task_dispatch_release (priv->dispatch, ownership);
 
   if (g_atomic_pointer_get (&priv->extra) != NULL)
     {
@@ -339,6 +338,8 @@ q_task_complete_synchronous (QTask *task,
       if (q_task_get_member (priv) != NULL)
         q_task_member_funcs->completed (task, ownership == Q_TASK_OWNER_NOT);
     }
+
+  q_task_dispatch_release (priv->dispatch, ownership);
 }
 
 /* Whether the caller is the first to complete the task. */
@@ -380,6 +381,8 @@ fix_and_claim_completion (QTask *task)
 
   if (claimed)
     q_task_close_worker_channel (task);
+  if (claimed && q_task_get_member (priv) != NULL)
+    q_task_member_funcs->failed (task);
 
   q_task_return_waiters (waiters);
 

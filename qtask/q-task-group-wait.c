@@ -23,7 +23,8 @@
 #define RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
 
 /* What became of a wait */
-typedef enum {
+typedef enum
+{
   WAIT_ON,
   WAIT_DONE,
   WAIT_NEVER /* there is no task to come */
@@ -120,7 +121,7 @@ pop_woken_locked (QTaskGroupCore *core)
   return member;
 }
 
-/* Has the owner who waits, if one does, hear of the task. */
+/* Has the owner, who calls this, hear of the task if it waits. */
 void
 q_task_member_watch (QTaskMember *member)
 {
@@ -152,8 +153,18 @@ q_task_member_watch (QTaskMember *member)
   g_mutex_unlock (&core->lock);
   g_mutex_unlock (&priv->lock);
 
-  if (watches)
-    q_task_watch_messages (member->task, TRUE);
+  if (!watches)
+    return;
+
+  q_task_watch_messages (member->task, TRUE);
+
+  /* A synchronous run in another thread may have ended meanwhile. */
+  g_mutex_lock (&core->lock);
+  watches = member->is_watched;
+  g_mutex_unlock (&core->lock);
+
+  if (!watches)
+    q_task_watch_messages (member->task, FALSE);
 }
 
 void

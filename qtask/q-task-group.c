@@ -68,7 +68,8 @@ struct _QTaskGroup
   GSequence *list; /* of members; by the owner */
 };
 
-typedef enum {
+typedef enum
+{
   PROP_0,
   PROP_FLAGS,
   PROP_PROGRESS,
@@ -219,6 +220,11 @@ update_list (QTaskGroup *group)
 
   if (members == NULL)
     return;
+
+  /* An owner who waits is to hear of them. */
+  if (group->core->n_owner_waits > 0)
+    for (guint i = members->len; i > 0; i--)
+      q_task_member_watch (members->pdata[i - 1]);
 
   for (guint i = members->len; i > 0; i--)
     {
@@ -601,13 +607,15 @@ member_ending (QTask *task,
     {
       QTaskPrivate *priv = q_task_get_private (task);
 
+      /* What comes after the outcome counts no more. */
       g_mutex_lock (&priv->lock);
       if ((q_task_get_word (priv) & Q_TASK_WORD_FIXED) == 0)
-        own_error = copy_error (task);
+        {
+          own_error = copy_error (task);
+          if (own_error == NULL && error != NULL)
+            own_error = g_error_copy (error);
+        }
       g_mutex_unlock (&priv->lock);
-
-      if (own_error == NULL && error != NULL)
-        own_error = g_error_copy (error);
 
       g_mutex_lock (&core->lock);
       if (core->error == NULL)
@@ -618,6 +626,18 @@ member_ending (QTask *task,
       cancel_on_error (core, task);
     }
 
+  q_task_member_unref (member);
+}
+
+static void
+member_failed (QTask *task)
+{
+  QTaskMember *member = ref_member (task);
+
+  if (member == NULL)
+    return;
+
+  cancel_on_error (member->core, task);
   q_task_member_unref (member);
 }
 
@@ -749,11 +769,49 @@ static const QTaskMemberFuncs member_funcs = {
   .fixed = member_fixed,
   .wake = member_wake,
   .ending = member_ending,
+  .failed = member_failed,
   .progress = member_progress,
   .completed = member_completed,
 };
 
 /* The object */
+
+static void
+drop (QTaskGroupCore *core)
+{
+  g_mutex_lock (&core->lock);
+  core->is_closed = TRUE;
+  g_mutex_unlock (&core->lock);
+
+  if (!q_task_is_forked (NULL))
+    cancel (core, NULL);
+}
+
+static void
+q_task_group_dispose (GObject *object)
+{
+  QTaskGroupCore *core = Q_TASK_GROUP (object)->core;
+  QTaskOwnership ownership = Q_TASK_OWNER_ALREADY;
+
+  if (g_atomic_int_get ((int *) &object->ref_count) == 1 &&
+      q_task_dispatch_has_owner (core->dispatch))
+    {
+      ownership = q_task_dispatch_acquire (core->dispatch, core->thread_id);
+
+      /* What is connected to it is released where it lives. */
+      if (ownership == Q_TASK_OWNER_NOT)
+        {
+          drop (core);
+          q_task_release_object (g_object_ref (object), core->dispatch, G_PRIORITY_DEFAULT);
+          return;
+        }
+    }
+
+  G_OBJECT_CLASS (q_task_group_parent_class)->dispose (object);
+
+  if (ownership == Q_TASK_OWNER_ACQUIRED)
+    q_task_dispatch_release (core->dispatch, ownership);
+}
 
 static void
 q_task_group_finalize (GObject *object)
@@ -762,12 +820,7 @@ q_task_group_finalize (GObject *object)
   QTaskGroupCore *core = group->core;
   g_autoptr (GPtrArray) members = NULL;
 
-  g_mutex_lock (&core->lock);
-  core->is_closed = TRUE;
-  g_mutex_unlock (&core->lock);
-
-  if (!q_task_is_forked (NULL))
-    cancel (core, NULL);
+  drop (core);
 
   /* Nobody is interested in those that go on. */
   members = q_task_group_core_list (core, TRUE);
@@ -849,6 +902,7 @@ q_task_group_class_init (QTaskGroupClass *klass)
 {
   GObjectClass *object_class = G_OBJECT_CLASS (klass);
 
+  object_class->dispose = q_task_group_dispose;
   object_class->finalize = q_task_group_finalize;
   object_class->get_property = q_task_group_get_property;
   object_class->set_property = q_task_group_set_property;
@@ -1098,6 +1152,8 @@ link_locked (QTaskMember *member,
 
   core->n_added++;
   core->n_running++;
+  member->progress = q_task_get_progress (member->task);
+  core->progress += member->progress;
   add_pending_locked (member);
 
   if (q_task_get_word (q_task_get_private (member->task)) & Q_TASK_WORD_FIXED)
@@ -1209,8 +1265,7 @@ q_task_group_add (QTaskGroup *group,
                        "the same context is thread-default"),
                         description);
       else if (is_taken)
-        g_set_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS, _("The task %s is in a group already"),
-                     description);
+        g_set_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS, _("The task %s is in a group already"), description);
       else
         g_set_error (error, G_IO_ERROR, G_IO_ERROR_PENDING,
                      _("The task %s has completed; add a task before it is started"),
@@ -1220,8 +1275,6 @@ q_task_group_add (QTaskGroup *group,
       q_task_member_unref (member);
       return FALSE;
     }
-
-  q_task_member_watch (member);
 
   if (is_cancelled)
     q_task_cancel (task);

@@ -7,9 +7,9 @@
  *
  * To have another thread at work takes longer than many a loop does. How long an index takes is
  * known from when the thread last ran the same function: if the whole loop is expected to be over
- * sooner, the caller runs it alone, and looks now and then whether it was wrong. Else, and the
- * first time, it recruits helpers at once, and each of these recruits more as soon as it is at
- * work: so no more are woken than find something to do.
+ * sooner, the caller runs it alone, and looks now and then whether that was wrong, first of all
+ * after one chunk. Else, and the first time, it recruits helpers at once, and each of these recruits
+ * more as soon as it is at work: so no more are woken than find something to do.
  *
  * A helper is a task of the pool without an owner: it is released by the thread that
  * runs it, or by the caller who withdraws it when the loop is over. The caller waits only for
@@ -115,12 +115,20 @@ get_about_nsec (void)
 #endif
 }
 
-/* What an index took the last two times that this thread ran the function. */
+/* What so many indexes took, in nanoseconds. No quotient is kept, since a division takes as long
+ * as some short loops do. */
+typedef struct
+{
+  double elapsed;
+  double n;
+} QTaskLoopTime;
+
+/* ... the last two times that this thread ran the function */
 typedef struct
 {
   QTaskPoolForFunc func;
-  double last;
-  double before;
+  QTaskLoopTime last;
+  QTaskLoopTime before;
 } QTaskLoopCost;
 
 static _Thread_local QTaskLoopCost costs[N_COSTS];
@@ -131,31 +139,40 @@ get_cost (QTaskPoolForFunc func)
   return &costs[((gsize) func >> 4) % N_COSTS];
 }
 
-/* What an index is expected to take, in nanoseconds, or -1. One that took long once may have
- * been interrupted, and one that took long does so again now and then. */
-static inline double
-guess_cost (QTaskPoolForFunc func)
+/* Whether @n indexes are over before another thread would be at work, if they take what others
+ * took. */
+static inline gboolean
+is_short (double elapsed,
+          double n_done,
+          double n)
 {
-  QTaskLoopCost *cost = get_cost (func);
+  return elapsed * n <= ALONE_NSEC * n_done;
+}
 
-  return cost->func == func ? MAX (cost->last, cost->before) : -1;
+/* The same, as it was lately. One that took long once may have been interrupted, and one that took
+ * long does so again now and then: both must be short. */
+static inline gboolean
+was_short (QTaskLoopCost *cost,
+           QTaskPoolForFunc func,
+           gsize n)
+{
+  return cost->func == func && is_short (cost->last.elapsed, cost->last.n, (double) n) &&
+         is_short (cost->before.elapsed, cost->before.n, (double) n);
 }
 
 static inline void
-note_cost (QTaskPoolForFunc func,
+note_cost (QTaskLoopCost *cost,
+           QTaskPoolForFunc func,
            gint64 elapsed,
            gsize n)
 {
-  QTaskLoopCost *cost = get_cost (func);
+  if (cost->func == func)
+    cost->before = cost->last;
+  else
+    cost->before = (QTaskLoopTime){ 0, 1 };
 
-  if (cost->func != func)
-    {
-      cost->func = func;
-      cost->last = 0;
-    }
-
-  cost->before = cost->last;
-  cost->last = (double) elapsed / (double) n;
+  cost->func = func;
+  cost->last = (QTaskLoopTime){ (double) elapsed, (double) n };
 }
 
 static void
@@ -458,7 +475,7 @@ run_together (QTaskPoolCore *core,
   start = get_about_nsec ();
   n_run = take_chunks (loop);
   if (n_run > 0)
-    note_cost (func, get_about_nsec () - start, n_run * grain);
+    note_cost (get_cost (func), func, get_about_nsec () - start, n_run * grain);
 
   finish (loop);
 
@@ -497,17 +514,6 @@ run_chunks (gsize n,
   return TRUE;
 }
 
-/* How many chunks to run before the next look, where an index takes @cost. */
-static inline gsize
-get_look (double cost,
-          gsize grain,
-          gsize n_left)
-{
-  double n = LOOK_NSEC / (cost * (double) grain + 1);
-
-  return n < 1 ? 1 : n < (double) n_left ? (gsize) n : n_left;
-}
-
 /* A loop of more than one chunk */
 static gboolean
 run (QTaskPoolCore *core,
@@ -519,16 +525,16 @@ run (QTaskPoolCore *core,
      GCancellable *cancellable,
      GError **error)
 {
-  double cost = guess_cost (func);
-  gboolean is_alone = cost >= 0 && cost * (double) n <= ALONE_NSEC;
-  gboolean success = TRUE;
+  QTaskLoopCost *cost = get_cost (func);
+  gboolean is_alone = was_short (cost, func, n);
   gint64 start = get_about_nsec ();
   gint64 elapsed = 0;
+  gsize batch = 1;
   gsize chunk = 0;
 
-  while (success && chunk < n_chunks)
+  while (chunk < n_chunks)
     {
-      gsize end;
+      gsize end = n_chunks;
 
       if (!is_alone)
         {
@@ -538,21 +544,36 @@ run (QTaskPoolCore *core,
             return run_together (core, n, grain, n_chunks, chunk, max_helpers, func, user_data,
                                  cancellable, error);
         }
+      else if (n_chunks - chunk > batch)
+        {
+          end = chunk + batch;
+        }
 
       /* Alone to the end, if there is nobody to help. */
-      end = is_alone ? chunk + get_look (cost, grain, n_chunks - chunk) : n_chunks;
-      success = run_chunks (n, grain, chunk, end, func, user_data, cancellable, error);
+      if (!run_chunks (n, grain, chunk, end, func, user_data, cancellable, error))
+        return FALSE;
       chunk = end;
 
+      /* The second of two has nobody to learn from it. */
+      if (n_chunks == 2 && chunk == 2 && elapsed > 0)
+        {
+          note_cost (cost, func, elapsed, grain);
+          return TRUE;
+        }
+
       elapsed = get_about_nsec () - start;
-      cost = (double) elapsed / ((double) chunk * (double) grain);
-      is_alone = cost * (double) grain * (double) (n_chunks - chunk) <= ALONE_NSEC;
+      is_alone = is_short ((double) elapsed, (double) chunk, (double) (n_chunks - chunk));
+
+      /* What takes longer now than it ever did is to be noticed before it has taken four times
+       * as long as it must. */
+      batch = 3 * chunk;
+      while (batch > 1 && (double) elapsed * (double) batch > LOOK_NSEC * (double) chunk)
+        batch /= 2;
     }
 
-  if (success)
-    note_cost (func, elapsed, n);
+  note_cost (cost, func, elapsed, n);
 
-  return success;
+  return TRUE;
 }
 
 /**

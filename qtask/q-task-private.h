@@ -142,6 +142,8 @@ typedef struct
   /* With no lock held, before the outcome of a worker that has ended is fixed */
   void         (*ending)    (QTask        *task,
                              const GError *error);
+  /* ... and after one that is not a worker's was fixed, which may be an error */
+  void         (*failed)    (QTask        *task);
   /* By the owner, or with @elsewhere TRUE by who stands for it */
   void         (*progress)  (QTask        *task);
   void         (*completed) (QTask        *task,
@@ -300,6 +302,9 @@ void        q_task_release_data         (QTaskPrivate   *priv,
                                          gpointer        data,
                                          GDestroyNotify  destroy);
 void        q_task_release              (QTask          *task);
+void        q_task_release_object       (GObject        *object,
+                                         QTaskDispatch  *dispatch,
+                                         int             priority);
 gboolean    q_task_is_forked            (GError        **error);
 char       *q_task_describe             (QTask          *task);
 void        q_task_notify               (QTask          *task,
