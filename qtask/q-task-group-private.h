@@ -29,7 +29,7 @@ struct _QTaskMember
   double          progress;      /* as last heard of */
   GError         *error;         /* of the outcome, while none has completed */
   gboolean        is_fixed;      /* it has its outcome */
-  gboolean        is_completed;
+  gboolean        is_completed;  /* read atomically */
   gboolean        is_pending;
   gboolean        is_woken;
   gboolean        is_watched;    /* its owner waits for it here */
@@ -63,7 +63,8 @@ struct _QTaskGroupCore
   GError         *first_completed; /* error of the first that completed */
 
   /* For the owner, who is told by a delivery, or by a timer, which have a reference each */
-  QTaskMember    *pending;       /* to be listed; latest first */
+  QTaskMember    *pending;       /* to be listed */
+  QTaskMember    *pending_last;
   gboolean        tells_closed;
   gboolean        is_told;       /* the delivery is on its way */
   QTaskDelivery   delivery;

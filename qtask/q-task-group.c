@@ -164,14 +164,8 @@ list_changed (QTaskGroup *group,
 static gboolean
 is_to_list (QTaskMember *member)
 {
-  QTaskGroupCore *core = member->core;
-  gboolean is_to_list;
-
-  g_mutex_lock (&core->lock);
-  is_to_list = !member->is_completed || (core->flags & Q_TASK_GROUP_KEEP_COMPLETED) != 0;
-  g_mutex_unlock (&core->lock);
-
-  return is_to_list;
+  return (member->core->flags & Q_TASK_GROUP_KEEP_COMPLETED) != 0 ||
+         !g_atomic_int_get (&member->is_completed);
 }
 
 static void
@@ -189,83 +183,92 @@ unlist (QTaskGroup *group,
   list_changed (group, position, 1, 0);
 }
 
-/* Those that are pending, with their references, latest first, or NULL. */
-static GPtrArray *
-steal_pending (QTaskGroupCore *core)
+/* The first of those that are pending, with its reference, or NULL */
+static QTaskMember *
+pop_pending (QTaskGroupCore *core)
 {
-  GPtrArray *members = NULL;
   QTaskMember *member;
 
   g_mutex_lock (&core->lock);
-  if (core->pending != NULL)
-    members = g_ptr_array_new_with_free_func (member_unref_notify);
-  while ((member = core->pending) != NULL)
+  member = core->pending;
+  if (member != NULL)
     {
       core->pending = member->next_pending;
+      if (core->pending == NULL)
+        core->pending_last = NULL;
       member->is_pending = FALSE;
-      g_ptr_array_add (members, member);
     }
   g_mutex_unlock (&core->lock);
 
-  return members;
+  return member;
 }
 
 /* Brings the list up to date. */
 static void
 update_list (QTaskGroup *group)
 {
-  GPtrArray *members = steal_pending (group->core);
   guint position = (guint) g_sequence_get_length (group->list);
   guint n_added = 0;
+  GPtrArray *gone = NULL;
+  QTaskMember *member;
 
-  if (members == NULL)
-    return;
-
-  /* An owner who waits is to hear of them. */
-  if (group->core->n_owner_waits > 0)
-    for (guint i = members->len; i > 0; i--)
-      q_task_member_watch (members->pdata[i - 1]);
-
-  for (guint i = members->len; i > 0; i--)
+  while ((member = pop_pending (group->core)) != NULL)
     {
-      QTaskMember *member = members->pdata[i - 1];
+      /* An owner who waits is to hear of it. */
+      if (group->core->n_owner_waits > 0)
+        q_task_member_watch (member);
 
       if (member->iter == NULL && is_to_list (member))
         {
-          member->iter = g_sequence_append (group->list, q_task_member_ref (member));
+          member->iter = g_sequence_append (group->list, member);
           n_added++;
+        }
+      else if (member->iter != NULL && !is_to_list (member))
+        {
+          if (gone == NULL)
+            gone = g_ptr_array_new_with_free_func (member_unref_notify);
+          g_ptr_array_add (gone, member);
+        }
+      else
+        {
+          q_task_member_unref (member);
         }
     }
 
   if (n_added > 0)
     list_changed (group, position, 0, n_added);
 
-  for (guint i = members->len; i > 0; i--)
-    if (!is_to_list (members->pdata[i - 1]))
-      unlist (group, members->pdata[i - 1]);
-
-  g_ptr_array_unref (members);
+  for (guint i = 0; gone != NULL && i < gone->len; i++)
+    unlist (group, gone->pdata[i]);
+  g_clear_pointer (&gone, g_ptr_array_unref);
 }
 
 static void
 drop_pending (QTaskGroupCore *core)
 {
-  GPtrArray *members = steal_pending (core);
+  QTaskMember *member;
 
-  if (members != NULL)
-    g_ptr_array_unref (members);
+  while ((member = pop_pending (core)) != NULL)
+    q_task_member_unref (member);
 }
 
 /* With the lock held; takes a reference. */
 static void
 add_pending_locked (QTaskMember *member)
 {
+  QTaskGroupCore *core = member->core;
+
   if (member->is_pending)
     return;
 
   member->is_pending = TRUE;
-  member->next_pending = member->core->pending;
-  member->core->pending = q_task_member_ref (member);
+  member->next_pending = NULL;
+  q_task_member_ref (member);
+  if (core->pending_last != NULL)
+    core->pending_last->next_pending = member;
+  else
+    core->pending = member;
+  core->pending_last = member;
 }
 
 static void progress_changed (QTaskGroupCore *core);
@@ -724,7 +727,7 @@ member_completed (QTask *task,
   core = member->core;
 
   g_mutex_lock (&core->lock);
-  member->is_completed = TRUE;
+  g_atomic_int_set (&member->is_completed, TRUE);
   unlink_locked (member);
   if (core->n_completed == 0)
     core->first_completed = g_steal_pointer (&member->error);
