@@ -67,6 +67,7 @@ typedef struct
   gpointer user_data;
   GCancellable *cancellable; /* lives as long as the loop is not over */
   QTaskPoolCore *core;       /* owned */
+  QTask *caller;             /* whose worker runs the loop, or NULL; lives as long, too */
   int priority;
   GMutex lock;
   GCond cond;
@@ -313,6 +314,11 @@ recruit (QTaskLoop *loop)
         return;
 
       q_task_set_priority (task, loop->priority);
+      if (loop->caller != NULL)
+        {
+          q_task_ensure_extra (q_task_get_private (loop->caller));
+          q_task_ensure_extra (q_task_get_private (task))->part_of = loop->caller;
+        }
       if (!q_task_pool_core_push (loop->core, task, G_CALLBACK (help_worker), loop_ref (loop),
                                   loop_unref, 0, NULL))
         {
@@ -465,6 +471,7 @@ run_together (QTaskPoolCore *core,
   loop->user_data = user_data;
   loop->cancellable = cancellable;
   loop->core = q_task_pool_core_ref (core);
+  loop->caller = frame != NULL ? frame->task : NULL;
   loop->priority = frame != NULL ? q_task_get_priority (frame->task) : G_PRIORITY_DEFAULT;
   loop->max_helpers = max_helpers;
   g_mutex_init (&loop->lock);

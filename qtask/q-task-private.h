@@ -121,6 +121,8 @@ struct _QTaskExtra
   QTaskSync      *sync;           /* atomic, made on first use */
   QTaskHandler   *bound;          /* of q_task_bind_callback(); with the lock */
   QTaskBinding   *bindings;       /* to objects; with the lock of bindings */
+  QTask          *part_of;        /* that runs the loop this is a thread of; set at the start */
+  GSList         *waiting_parts;  /* ... and wait; with the lock of the graph */
   QTaskMember    *member;         /* of a group, until it has completed; with the lock */
 };
 

@@ -108,6 +108,8 @@ get_next_in_graph (QTask *task,
 
   if (extra != NULL && extra->waits_for != NULL)
     return extra->waits_for;
+  if (extra != NULL && extra->waiting_parts != NULL)
+    return q_task_get_private (extra->waiting_parts->data)->extra->waits_for;
 
   g_mutex_lock (&priv->lock);
   if (q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_QUEUED)
@@ -128,6 +130,25 @@ get_next_in_graph (QTask *task,
   return blocker;
 }
 
+/* What @task is a part of, as it is one thread of a loop that another task runs; or NULL */
+static QTask *
+get_whole (QTask *task)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
+
+  return extra != NULL ? extra->part_of : NULL;
+}
+
+static gboolean
+is_part (QTask *self,
+         QTask *task)
+{
+  while (self != NULL && self != task)
+    self = get_whole (self);
+
+  return self != NULL;
+}
+
 /* Whether @task cannot end before @self, with the lock of the graph held; @held is as for
  * get_next_in_graph(). */
 static gboolean
@@ -137,10 +158,10 @@ leads_to_locked (QTask *task,
 {
   QTask *next = task;
 
-  for (int i = 0; next != NULL && next != self && i < MAX_RING; i++)
+  for (int i = 0; next != NULL && !is_part (self, next) && i < MAX_RING; i++)
     next = get_next_in_graph (next, held);
 
-  return next == self;
+  return next != NULL && is_part (self, next);
 }
 
 gboolean
@@ -157,6 +178,30 @@ q_task_leads_to (QTask *task,
   return leads_to;
 }
 
+/* With the lock of the graph held */
+static void
+set_waits_for_locked (QTask *self,
+                      QTask *task)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (self)->extra);
+  gboolean waited = extra->waits_for != NULL;
+
+  extra->waits_for = task;
+
+  if (waited == (task != NULL))
+    return;
+
+  for (QTask *whole = get_whole (self); whole != NULL; whole = get_whole (whole))
+    {
+      QTaskExtra *whole_extra = g_atomic_pointer_get (&q_task_get_private (whole)->extra);
+
+      if (waited)
+        whole_extra->waiting_parts = g_slist_remove (whole_extra->waiting_parts, self);
+      else
+        whole_extra->waiting_parts = g_slist_prepend (whole_extra->waiting_parts, self);
+    }
+}
+
 /* Notes that @self, whose worker is the caller, waits for @task, unless that would close a
  * ring. */
 static gboolean
@@ -166,12 +211,13 @@ enter_graph (QTask *self,
 {
   g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
   g_autofree char *description = NULL;
-  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (self));
   gboolean is_ring;
+
+  q_task_ensure_extra (q_task_get_private (self));
 
   g_mutex_lock (&graph_lock);
   is_ring = leads_to_locked (task, self, held);
-  extra->waits_for = is_ring ? NULL : task;
+  set_waits_for_locked (self, is_ring ? NULL : task);
   g_mutex_unlock (&graph_lock);
 
   if (!is_ring)
@@ -188,10 +234,8 @@ enter_graph (QTask *self,
 static void
 leave_graph (QTask *self)
 {
-  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (self)->extra);
-
   g_mutex_lock (&graph_lock);
-  extra->waits_for = NULL;
+  set_waits_for_locked (self, NULL);
   g_mutex_unlock (&graph_lock);
 }
 

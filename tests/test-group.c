@@ -285,11 +285,13 @@ make_task_cb (gpointer context G_GNUC_UNUSED,
 }
 
 #define assert_refused(group, task, domain, code) \
-  G_STMT_START { \
+  G_STMT_START \
+  { \
     g_autoptr (GError) error_ = NULL; \
     g_assert_false (q_task_group_add (group, task, &error_)); \
     g_assert_error (error_, domain, code); \
-  } G_STMT_END
+  } \
+  G_STMT_END
 
 static void
 call_make_task (gpointer data,
@@ -366,6 +368,24 @@ test_add_ended (void)
   g_assert_finalize_object (task);
   g_assert_finalize_object (group);
   close_pool (pool);
+}
+
+/* The list is in the context of the group, and so its tasks stay there. */
+static void
+test_context_stays (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  QTask *task = add_new (group, NULL, NULL);
+  GMainContext *context = g_main_context_new ();
+
+  test_critical (q_task_set_context (task, context));
+  g_assert_true (q_task_get_context (task) == g_main_context_default ());
+
+  q_task_complete (task);
+  g_assert_cmpuint (g_list_model_get_n_items (G_LIST_MODEL (group)), ==, 0);
+  g_main_context_unref (context);
+  g_assert_finalize_object (task);
+  g_assert_finalize_object (group);
 }
 
 typedef struct
@@ -525,6 +545,65 @@ test_cancel_on_error (void)
   g_assert_finalize_object (queued);
   g_assert_finalize_object (group);
   close_pool (pool);
+}
+
+/* Likewise when the error is there before the worker ends, or there is none. */
+static void
+test_cancel_on_timeout (void)
+{
+  TestHold hold = TEST_HOLD_INIT;
+  TestHold stubborn = TEST_HOLD_INIT;
+  QTaskPool *pool = q_task_pool_new ("group", 2, 0);
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_CANCEL_ON_ERROR);
+  QTask *running = add_pushed (group, pool, test_stoppable_worker, &hold);
+  QTask *late = add_new (group, NULL, NULL);
+  g_autoptr (GError) error = NULL;
+
+  q_task_set_timeout (late, 1000);
+  g_assert_true (q_task_pool_push (pool, late, test_hold_worker, &stubborn, NULL, NULL));
+  test_gate_wait (&hold.entered);
+  test_gate_wait (&stubborn.entered);
+
+  /* The worker of the late one does not mind. */
+  test_run_until (NULL, q_task_get_completed (running));
+  g_assert_cmpint (q_task_poll (late), ==, Q_TASK_STATE_STOPPING);
+  g_assert_true (q_task_is_cancelled (running));
+  test_gate_open (&stubborn.release);
+
+  g_assert_false (q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+
+  g_assert_finalize_object (running);
+  g_assert_finalize_object (late);
+  g_assert_finalize_object (group);
+  close_pool (pool);
+}
+
+static void
+return_error (gpointer task,
+              gpointer user_data G_GNUC_UNUSED)
+{
+  q_task_return_new_error_literal (task, G_IO_ERROR, G_IO_ERROR_BUSY, "busy");
+}
+
+static void
+test_cancel_on_return (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_CANCEL_ON_ERROR);
+  QTask *failing = add_new (group, NULL, NULL);
+  QTask *other = add_new (group, NULL, NULL);
+
+  /* While nobody iterates the context */
+  test_in_thread ((GFunc) return_error, failing);
+  g_assert_false (q_task_get_completed (failing));
+  g_assert_true (q_task_is_cancelled (other));
+  g_assert_true (q_task_group_is_cancelled (group));
+
+  q_task_complete (other);
+  test_run_until (NULL, q_task_get_completed (failing));
+  g_assert_finalize_object (other);
+  g_assert_finalize_object (failing);
+  g_assert_finalize_object (group);
 }
 
 static void
@@ -746,6 +825,63 @@ test_wait_serves (void)
   g_assert_cmpint (served[0].n_group_progress, >=, 1);
   g_assert_cmpfloat (q_task_group_get_progress (group), ==, 1.0);
 
+  g_assert_finalize_object (group);
+  close_pool (pool);
+}
+
+/* ... and those that another thread adds meanwhile. */
+static void
+add_needy (gpointer data,
+           gpointer user_data G_GNUC_UNUSED)
+{
+  Elsewhere *self = data;
+  QTask *task = self->data;
+
+  test_gate_wait (&self->added);
+  g_assert_true (q_task_group_add (self->group, task, NULL));
+  g_assert_true (q_task_pool_push (self->pool, task, needy_worker, &self->go_on, NULL, NULL));
+}
+
+static gpointer
+add_needy_thread (gpointer data)
+{
+  add_needy (data, NULL);
+  return NULL;
+}
+
+static void
+test_wait_serves_what_others_add (void)
+{
+  TestGate gate = TEST_GATE_INIT;
+  QTaskPool *pool = q_task_pool_new ("group", 2, 0);
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  QTask *held = add_pushed (group, pool, fail_when_open_worker, &gate);
+  QTask *needy = q_task_new (NULL, NULL, NULL, NULL);
+  Elsewhere self = { .group = group, .pool = pool, .data = needy };
+  Served served = { 0 };
+  GError *error = NULL;
+  GThread *thread;
+
+  g_assert_true (q_task_open_channel (needy, NULL));
+  q_task_bind_callback (needy, served_message_cb, &served, NULL);
+  q_task_set_sync_func (needy, served_sync_cb, &served, NULL);
+  self.go_on.count = 2; /* the worker does not wait for others */
+
+  /* The first one goes on until the other has completed, in a wait that has begun. */
+  thread = g_thread_new ("adder", add_needy_thread, &self);
+  g_signal_connect_swapped (needy, "notify::completed", G_CALLBACK (test_gate_open), &gate);
+  test_gate_open (&self.added);
+  g_assert_false (q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_clear_error (&error);
+  g_thread_join (thread);
+
+  g_assert_true (q_task_get_completed (needy));
+  g_assert_cmpint (served.n_syncs, ==, 5);
+  g_assert_cmpint (served.n_messages, ==, 5);
+
+  g_assert_finalize_object (held);
+  g_assert_finalize_object (needy);
   g_assert_finalize_object (group);
   close_pool (pool);
 }
@@ -1238,6 +1374,29 @@ test_progress (void)
   g_assert_finalize_object (group);
 }
 
+/* What it reported before is not forgotten. */
+static void
+test_progress_before (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  QTask *begun = q_task_new (NULL, NULL, NULL, NULL);
+  QTask *fresh = add_new (group, NULL, NULL);
+
+  q_task_set_progress (begun, 0.5, NULL);
+  g_assert_true (q_task_group_add (group, begun, NULL));
+  g_assert_cmpfloat (q_task_group_get_progress (group), ==, 0.25);
+  q_task_set_progress (begun, 0.75, NULL);
+  test_run_until (NULL, q_task_group_get_progress (group) > 0.25);
+  g_assert_cmpfloat (q_task_group_get_progress (group), ==, 0.375);
+
+  q_task_complete (begun);
+  g_assert_cmpfloat (q_task_group_get_progress (group), ==, 0.5);
+  q_task_complete (fresh);
+  g_assert_finalize_object (begun);
+  g_assert_finalize_object (fresh);
+  g_assert_finalize_object (group);
+}
+
 /* Ends */
 
 static void
@@ -1302,6 +1461,38 @@ test_dropped_elsewhere (void)
   g_assert_finalize_object (running);
   g_assert_finalize_object (fresh);
   close_pool (pool);
+}
+
+/* A closure of JavaScript must not be freed anywhere else. */
+static void
+fate_closure_notify (gpointer fate,
+                     GClosure *closure G_GNUC_UNUSED)
+{
+  test_fate_notify (fate);
+}
+
+static void
+test_dropped_elsewhere_closures (void)
+{
+  TestFate fate = TEST_FATE_INIT;
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  QTask *task = add_new (group, NULL, NULL);
+  gpointer weak = group;
+
+  g_signal_connect_data (group, "items-changed", G_CALLBACK (mirror_changed_cb), &fate,
+                         fate_closure_notify, 0);
+  g_object_add_weak_pointer (weak, &weak);
+
+  test_in_thread ((GFunc) unref_thread, group);
+
+  /* Its tasks are cancelled at once. */
+  g_assert_true (q_task_is_cancelled (task));
+  test_run_until (NULL, test_fate_get_count (&fate) > 0);
+  test_assert_destroyed_here (&fate);
+  g_assert_null (weak);
+
+  q_task_complete (task);
+  g_assert_finalize_object (task);
 }
 
 /* The context goes: whoever waits elsewhere is told. */
@@ -1476,15 +1667,19 @@ main (int argc,
   g_test_add_func ("/group/has-properties", test_properties);
   g_test_add_func ("/group/refuses-what-it-cannot-take", test_add_refused);
   g_test_add_func ("/group/takes-a-task-that-has-ended", test_add_ended);
+  g_test_add_func ("/group/keeps-its-tasks-in-its-context", test_context_stays);
   g_test_add_func ("/group/lists-in-its-thread-what-others-add", test_add_elsewhere);
   g_test_add_func ("/group/cancels-all-and-what-comes-later", test_cancel);
   g_test_add_func ("/group/never-cancels-what-the-caller-gave", test_cancel_given);
   g_test_add_func ("/group/cancels-the-rest-on-error-at-once", test_cancel_on_error);
+  g_test_add_func ("/group/cancels-the-rest-on-a-timeout", test_cancel_on_timeout);
+  g_test_add_func ("/group/cancels-the-rest-on-an-error-that-is-returned", test_cancel_on_return);
   g_test_add_func ("/group/leaves-the-rest-alone-on-error", test_no_cancel_on_error);
   g_test_add_func ("/group/wait-for-all-calls-all-callbacks", test_wait_all);
   g_test_add_func ("/group/wait-for-any-ends-with-the-first", test_wait_any);
   g_test_add_func ("/group/wait-for-any-does-not-mind-later-errors", test_wait_any_success);
   g_test_add_func ("/group/wait-serves-every-task", test_wait_serves);
+  g_test_add_func ("/group/wait-serves-what-others-add", test_wait_serves_what_others_add);
   g_test_add_func ("/group/wait-includes-what-callbacks-start", test_wait_chain);
   g_test_add_func ("/group/wait-in-a-callback", test_wait_nested);
   g_test_add_func ("/group/wait-can-be-cancelled", test_wait_cancelled);
@@ -1498,8 +1693,10 @@ main (int argc,
   g_test_add_func ("/group/wait-async", test_wait_async);
   g_test_add_func ("/group/wait-async-ends-when-closed-without-a-task", test_wait_async_closed);
   g_test_add_func ("/group/progress-is-the-mean", test_progress);
+  g_test_add_func ("/group/progress-counts-what-was-before", test_progress_before);
   g_test_add_func ("/group/dropping-it-cancels-and-waits-for-nobody", test_dropped);
   g_test_add_func ("/group/dropping-it-elsewhere-releases-where-tasks-live", test_dropped_elsewhere);
+  g_test_add_func ("/group/dropping-it-elsewhere-frees-closures-where-it-lives", test_dropped_elsewhere_closures);
   g_test_add_func ("/group/context-may-go-first", test_lost);
   g_test_add_func ("/group/return-on-cancel", test_return_on_cancel);
   g_test_add_func ("/group/run-in-thread-sync", test_run_sync);

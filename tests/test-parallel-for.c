@@ -151,6 +151,48 @@ test_threads (void)
     }
 }
 
+/* What was short may be long the next time: then the others join before long. */
+typedef struct
+{
+  Meeting meeting;
+  gboolean is_long;
+  int n_chunks;
+} Surprise;
+
+static gboolean
+surprise (gsize begin,
+          gsize end,
+          gpointer data,
+          GError **error)
+{
+  Surprise *self = data;
+
+  /* The first few are run alone. */
+  if (!self->is_long || g_atomic_int_add (&self->n_chunks, 1) < 4)
+    {
+      g_usleep (self->is_long ? 1000 : 0);
+      return TRUE;
+    }
+
+  return meet (begin, end, &self->meeting, error);
+}
+
+static void
+test_surprise (void)
+{
+  QTaskPool *pool = q_task_pool_new ("for", 1, 0);
+  Surprise self = { { TEST_GATE_INIT, 2, 0, 0 }, FALSE, 0 };
+
+  for (int i = 0; i < 10; i++)
+    g_assert_true (q_task_pool_parallel_for (pool, 100, 1, surprise, &self, NULL, NULL));
+
+  self.is_long = TRUE;
+  g_assert_true (q_task_pool_parallel_for (pool, 100, 1, surprise, &self, NULL, NULL));
+  g_assert_cmpint (self.meeting.max_inside, ==, 2);
+
+  close_pool (pool);
+}
+
 /* A loop that is known to be short wakes nobody. */
 static void
 test_short (void)
@@ -400,6 +442,91 @@ test_nested (void)
   close_pool (pool);
 }
 
+/* In every thread of the loop: what waits for the task that runs it could never end. */
+typedef struct
+{
+  QTaskPool *pool;
+  QTask *task;    /* that runs the loop */
+  QTask *awaited; /* ... or one that waits for it */
+  TestGate gate;
+  TestGate waits;
+  int n_deadlocks;
+} Ring;
+
+static gboolean
+wait_in_ring (gsize begin G_GNUC_UNUSED,
+              gsize end G_GNUC_UNUSED,
+              gpointer data,
+              GError **error G_GNUC_UNUSED)
+{
+  Ring *ring = data;
+  g_autoptr (GError) ring_error = NULL;
+
+  test_gate_open (&ring->gate);
+  test_gate_wait_for (&ring->gate, 2);
+
+  if (!q_task_wait_until (ring->awaited, test_end_time (), NULL, &ring_error) &&
+      g_error_matches (ring_error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK))
+    g_atomic_int_inc (&ring->n_deadlocks);
+
+  return TRUE;
+}
+
+static gboolean
+ring_worker (QTask *task G_GNUC_UNUSED,
+             gpointer data,
+             GError **error)
+{
+  Ring *ring = data;
+
+  if (ring->awaited != ring->task)
+    test_gate_wait (&ring->waits);
+
+  return q_task_pool_parallel_for (ring->pool, 2, 1, wait_in_ring, ring, NULL, error);
+}
+
+static gboolean
+wait_for_ring_worker (QTask *task G_GNUC_UNUSED,
+                      gpointer data,
+                      GError **error)
+{
+  Ring *ring = data;
+
+  test_gate_open (&ring->waits);
+  return q_task_wait (ring->task, NULL, error);
+}
+
+static void
+test_ring (void)
+{
+  QTaskPool *pool = q_task_pool_new ("for", 4, 0);
+
+  for (int is_long = 0; is_long < 2; is_long++)
+    {
+      g_autoptr (QTask) task = q_task_new (NULL, NULL, NULL, NULL);
+      g_autoptr (QTask) other = q_task_new (NULL, NULL, NULL, NULL);
+      Ring ring = { pool, task, is_long ? other : task, TEST_GATE_INIT, TEST_GATE_INIT, 0 };
+
+      if (is_long)
+        test_pool_push (pool, other, wait_for_ring_worker, &ring, NULL);
+      test_pool_push (pool, task, ring_worker, &ring, NULL);
+      test_run_until (NULL, q_task_get_completed (task));
+      if (is_long)
+        {
+          test_run_until (NULL, q_task_get_completed (other));
+          /* Who closes the ring is told. */
+          g_assert_cmpint (ring.n_deadlocks + (q_task_had_error (other) ? 2 : 0), >=, 2);
+        }
+      else
+        {
+          g_assert_cmpint (ring.n_deadlocks, ==, 2);
+        }
+      g_assert_no_error (q_task_get_error (task));
+    }
+
+  close_pool (pool);
+}
+
 /* The caller never waits for the queue: here nobody comes to help. */
 static void
 test_busy (void)
@@ -523,12 +650,14 @@ main (int argc,
   g_test_add_func ("/parallel-for/counts-as-far-as-there-are-numbers", test_largest);
   g_test_add_func ("/parallel-for/all-threads-of-the-pool-join", test_threads);
   g_test_add_func ("/parallel-for/short-loops-wake-nobody", test_short);
+  g_test_add_func ("/parallel-for/loops-that-were-short-are-noticed", test_surprise);
   g_test_add_func ("/parallel-for/fails-as-its-function-does", test_error);
   g_test_add_func ("/parallel-for/first-error-stops-the-rest", test_error_stops);
   g_test_add_func ("/parallel-for/can-be-cancelled", test_cancelled);
   g_test_add_func ("/parallel-for/closed-pool-refuses", test_closed);
   g_test_add_func ("/parallel-for/works-in-a-worker", test_in_worker);
   g_test_add_func ("/parallel-for/works-in-itself", test_nested);
+  g_test_add_func ("/parallel-for/waiting-for-who-runs-it-is-a-deadlock", test_ring);
   g_test_add_func ("/parallel-for/does-not-wait-for-the-queue", test_busy);
   g_test_add_func ("/parallel-for/does-not-mind-a-full-queue", test_full);
   g_test_add_func ("/parallel-for/waits-for-what-others-have-begun", test_waits_for_chunks);
