@@ -436,7 +436,6 @@ test_unread_is_released (gconstpointer kind)
 static void
 test_read_into (gconstpointer kind)
 {
-  g_autoptr (GBytes) large = channel_message_new (1, 200000);
   g_autoptr (GError) error = NULL;
   QTaskChannel *a, *b;
   guint8 buffer[16];
