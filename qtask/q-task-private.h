@@ -17,6 +17,7 @@ typedef struct _QTaskExtra    QTaskExtra;
 typedef struct _QTaskProgress QTaskProgress;
 typedef struct _QTaskWaiter   QTaskWaiter;
 typedef struct _QTaskFrame    QTaskFrame;
+typedef struct _QTaskHold     QTaskHold;
 typedef struct _QTaskHandler  QTaskHandler;
 typedef struct _QTaskSync     QTaskSync;
 typedef struct _QTaskBinding  QTaskBinding;
@@ -176,6 +177,14 @@ struct _QTaskFrame
   QTaskRunner *runner;
   QTaskFrame  *outer;
   guint        depth;
+};
+
+/* A syncing task whose worker does not go on before the calling thread has left its sync
+ * function, or the like. */
+struct _QTaskHold
+{
+  QTask     *task;
+  QTaskHold *outer;
 };
 
 /* How many workers of one thread may be inside one another. */
@@ -351,6 +360,7 @@ void        q_task_close_worker_channel (QTask          *task);
 void        q_task_free_messages        (QTaskPrivate   *priv);
 
 /* q-task-sync.c */
+QTaskHold  *q_task_get_current_hold     (void);
 gboolean    q_task_sync_steps           (QTask          *task);
 gboolean    q_task_end_sync_locked      (QTask          *task);
 void        q_task_end_sync             (QTask          *task);

@@ -8,10 +8,11 @@
  * A worker that waits first helps: it runs the awaited task itself if that is queued in its
  * own pool. Else it parks, and its pool may start another thread meanwhile.
  *
- * The wait graph: a task whose worker waits points to the awaited one (waits_for), and one
- * that is queued in a serial pool waits for the one that runs there. A wait that would
- * close a ring is refused. All edges change with the lock of the graph held, which is taken
- * before that of a pool, and never by the worker of a task that nobody waits in.
+ * The wait graph: a task whose worker waits points to the awaited one (waits_for), and so does
+ * one whose sync function waits; one that is queued in a serial pool waits for the one that
+ * runs there. A wait that would close a ring is refused. All edges change with the lock of the
+ * graph held, which is taken before that of a pool, and never by the worker of a task that
+ * nobody waits in.
  *
  * An owner that waits does for the task what its main loop would do: it serves its progress,
  * and runs its callback.
@@ -125,48 +126,6 @@ get_next_in_graph (QTask *task,
   return blocker;
 }
 
-/* Notes that @self, whose worker is the caller, waits for @task, unless that would close a
- * ring. */
-static gboolean
-enter_graph (QTask *self,
-             QTask *task,
-             GError **error)
-{
-  g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
-  g_autofree char *description = NULL;
-  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (self));
-  QTask *next = task;
-
-  g_mutex_lock (&graph_lock);
-
-  for (int i = 0; next != NULL && next != self && i < MAX_RING; i++)
-    next = get_next_in_graph (next, held);
-
-  extra->waits_for = next == self ? NULL : task;
-
-  g_mutex_unlock (&graph_lock);
-
-  if (next != self)
-    return TRUE;
-
-  description = q_task_describe (task);
-  g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK,
-               _("Waiting for the task %s would never end, since that cannot end before the "
-                 "one that waits"),
-                  description);
-  return FALSE;
-}
-
-static void
-leave_graph (QTask *self)
-{
-  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (self)->extra);
-
-  g_mutex_lock (&graph_lock);
-  extra->waits_for = NULL;
-  g_mutex_unlock (&graph_lock);
-}
-
 /* One who blocks. */
 typedef struct
 {
@@ -175,12 +134,80 @@ typedef struct
   gint64 end_time; /* or -1 */
   GCancellable *cancellable;
   QTaskFrame *frame;  /* of the worker that waits, or NULL */
+  QTaskHold *hold;    /* of what waits with the caller, or NULL */
   gboolean is_owner;  /* and is to call the callback */
   gboolean may_serve; /* is the owner */
   gboolean is_in_graph;
   gboolean is_parked;
   gint64 retry_time; /* or 0 */
 } QTaskBlock;
+
+/* Sets whom the tasks wait for that cannot go on before the caller does. */
+static void
+set_waits_for_locked (QTaskBlock *block,
+                      QTask *waits_for)
+{
+  if (block->frame != NULL)
+    q_task_ensure_extra (q_task_get_private (block->frame->task))->waits_for = waits_for;
+
+  for (QTaskHold *hold = block->hold; hold != NULL; hold = hold->outer)
+    q_task_ensure_extra (q_task_get_private (hold->task))->waits_for = waits_for;
+}
+
+static gboolean
+is_waiting (QTaskBlock *block,
+            QTask *task)
+{
+  if (block->frame != NULL && block->frame->task == task)
+    return TRUE;
+
+  for (QTaskHold *hold = block->hold; hold != NULL; hold = hold->outer)
+    if (hold->task == task)
+      return TRUE;
+
+  return FALSE;
+}
+
+/* Notes that the caller waits, unless that would close a ring. */
+static gboolean
+enter_graph (QTaskBlock *block,
+             GError **error)
+{
+  g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
+  g_autofree char *description = NULL;
+  QTask *next = block->task;
+
+  g_mutex_lock (&graph_lock);
+
+  for (int i = 0; next != NULL && !is_waiting (block, next); i++)
+    next = i < MAX_RING ? get_next_in_graph (next, held) : NULL;
+
+  set_waits_for_locked (block, next != NULL ? NULL : block->task);
+  block->is_in_graph = next == NULL;
+
+  g_mutex_unlock (&graph_lock);
+
+  if (next == NULL)
+    return TRUE;
+
+  description = q_task_describe (block->task);
+  g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK,
+               _("Waiting for the task %s would never end, since that cannot end before the "
+                 "one that waits"),
+                  description);
+  return FALSE;
+}
+
+static void
+leave_graph (QTaskBlock *block)
+{
+  if (!block->is_in_graph)
+    return;
+
+  g_mutex_lock (&graph_lock);
+  set_waits_for_locked (block, NULL);
+  g_mutex_unlock (&graph_lock);
+}
 
 static void
 unpark (QTaskBlock *block)
@@ -356,23 +383,14 @@ look_once (QTaskBlock *block,
 
 /* Lets a worker that waits be of use, or its pool go on without it. Called with no lock
  * held. */
-static gboolean
+static void
 prepare_worker (QTaskBlock *block,
-                gboolean *again,
-                GError **error)
+                gboolean *again)
 {
   QTask *task = block->task;
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskFrame *frame = block->frame;
   QTaskRunner *runner = NULL;
-
-  /* Anew each time: the task may have been started meanwhile. */
-  if (!enter_graph (frame->task, task, error))
-    {
-      block->is_in_graph = FALSE;
-      return FALSE;
-    }
-  block->is_in_graph = TRUE;
 
   g_mutex_lock (&priv->lock);
   if (q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_QUEUED)
@@ -394,7 +412,7 @@ prepare_worker (QTaskBlock *block,
       if (runner->funcs->help (runner, task))
         {
           *again = TRUE;
-          return TRUE;
+          return;
         }
     }
 
@@ -405,6 +423,21 @@ prepare_worker (QTaskBlock *block,
   block->retry_time = 0;
   if (!frame->runner->funcs->compensate (frame->runner))
     block->retry_time = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
+}
+
+/* Sees to it that the caller can sleep. Returns FALSE if that would be for ever. Called with
+ * no lock held. */
+static gboolean
+prepare (QTaskBlock *block,
+         gboolean *again,
+         GError **error)
+{
+  /* Anew each time: the task may have been started meanwhile. */
+  if (!enter_graph (block, error))
+    return FALSE;
+
+  if (block->frame != NULL)
+    prepare_worker (block, again);
 
   return TRUE;
 }
@@ -444,10 +477,10 @@ block_until_done (QTaskBlock *block,
       if (done || again)
         continue;
 
-      if (block->frame != NULL)
+      if (block->frame != NULL || block->hold != NULL)
         {
           g_mutex_unlock (&priv->lock);
-          done = !prepare_worker (block, &again, &wait_error);
+          done = !prepare (block, &again, &wait_error);
           g_mutex_lock (&priv->lock);
 
           if (done && block->mode == Q_TASK_WAIT_SYNCHRONOUS)
@@ -517,6 +550,7 @@ q_task_block (QTask *task,
     .end_time = end_time,
     .cancellable = cancellable,
     .frame = q_task_get_current_frame (),
+    .hold = q_task_get_current_hold (),
   };
   QTaskOwnership ownership = Q_TASK_OWNER_NOT;
   gulong handler = 0;
@@ -554,9 +588,7 @@ q_task_block (QTask *task,
   if (handler != 0)
     g_signal_handler_disconnect (cancellable, handler);
 
-  if (block.is_in_graph)
-    leave_graph (block.frame->task);
-
+  leave_graph (&block);
   unpark (&block);
 
   q_task_dispatch_release (priv->dispatch, ownership);
@@ -579,8 +611,9 @@ q_task_block (QTask *task,
  * this one waits. What could never end is an error.
  *
  * Errors: %G_IO_ERROR_CANCELLED if @cancellable was cancelled; %Q_TASK_ERROR_DEADLOCK if the
- * task waits for the caller, directly or through others, if it was not started and the
- * caller is its owner, or if it is queued in the serial pool of the calling worker;
+ * task waits for the caller, directly or through others, as it does for its sync function, if
+ * it was not started and the caller is its owner, or if it is queued in the serial pool of the
+ * calling worker;
  * %Q_TASK_ERROR_FORKED in a forked child. The error of the task itself is none of these; read
  * it with [method@QTask.Task.propagate_error].
  *
