@@ -141,6 +141,23 @@ q_task_end_sync (QTask *task)
     priv->runner->funcs->requeue (priv->runner, task);
 }
 
+gboolean
+q_task_has_sync_func (QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskSync *sync = get_sync (priv);
+  gboolean has_func;
+
+  if (sync == NULL)
+    return FALSE;
+
+  g_mutex_lock (&priv->lock);
+  has_func = sync->handler != NULL;
+  g_mutex_unlock (&priv->lock);
+
+  return has_func;
+}
+
 /* Calls the sync function, if the task syncs and it was not called yet. Called by the
  * owner. */
 void

@@ -6,7 +6,8 @@
  * changes; `wakes` counts that, so that nothing is missed while the lock is not held.
  *
  * A worker that waits first helps: it runs the awaited task itself if that is queued in its
- * own pool. Else it parks, and its pool may start another thread meanwhile.
+ * own pool, and does not need its owner where that is the one who waits. Between steps it
+ * looks after its wait. Else it parks, and its pool may start another thread meanwhile.
  *
  * The wait graph: a task whose worker waits points to the awaited one (waits_for), and so does
  * one whose sync function waits; one that is queued in a serial pool waits for the one that
@@ -127,7 +128,7 @@ get_next_in_graph (QTask *task,
 }
 
 /* One who blocks. */
-typedef struct
+struct _QTaskBlock
 {
   QTask *task;
   QTaskWaitMode mode;
@@ -140,7 +141,24 @@ typedef struct
   gboolean is_in_graph;
   gboolean is_parked;
   gint64 retry_time; /* or 0 */
-} QTaskBlock;
+  guint wakes;       /* when it last looked */
+  gint64 wake_time;  /* when to look again, or -1 */
+};
+
+/* Whether one who helps is to look again. Called by its thread. */
+gboolean
+q_task_block_is_due (QTaskBlock *block)
+{
+  QTaskPrivate *priv = q_task_get_private (block->task);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+  gboolean woken;
+
+  g_mutex_lock (&priv->lock);
+  woken = block->wakes != extra->wakes;
+  g_mutex_unlock (&priv->lock);
+
+  return woken || (block->wake_time != -1 && g_get_monotonic_time () >= block->wake_time);
+}
 
 /* Sets whom the tasks wait for that cannot go on before the caller does. */
 static void
@@ -381,6 +399,29 @@ look_once (QTaskBlock *block,
   return wake_time;
 }
 
+/* Whether the caller may run the task itself, were it to be had. */
+static gboolean
+may_help (QTaskBlock *block)
+{
+  QTask *task = block->task;
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+  QTaskRunner *runner = block->frame->runner;
+  guint word;
+
+  if (block->frame->depth + 1 >= Q_TASK_MAX_DEPTH)
+    return FALSE;
+
+  /* It could wait for its owner, who is below it on the stack. */
+  if (block->may_serve && (extra->channel != NULL || q_task_has_sync_func (task)))
+    return FALSE;
+
+  /* Between steps others may be first, if there are threads for them. */
+  word = q_task_get_word (priv);
+  return (word & Q_TASK_WORD_BEGUN) == 0 || block->retry_time > 0 ||
+         !runner->funcs->is_pressed (runner, task);
+}
+
 /* Lets a worker that waits be of use, or its pool go on without it. Called with no lock
  * held. */
 static void
@@ -404,12 +445,18 @@ prepare_worker (QTaskBlock *block,
   if (runner != NULL)
     runner->funcs->unref (runner);
 
-  if (runner != NULL && runner == frame->runner && frame->depth + 1 < Q_TASK_MAX_DEPTH)
+  if (runner != NULL && runner == frame->runner && may_help (block))
     {
+      gboolean helped;
+
       /* A thread that helps works, and what it runs may park it in turn. */
       unpark (block);
 
-      if (runner->funcs->help (runner, task))
+      frame->helps = block;
+      helped = runner->funcs->help (runner, task);
+      frame->helps = NULL;
+
+      if (helped)
         {
           *again = TRUE;
           return;
@@ -470,9 +517,10 @@ block_until_done (QTaskBlock *block,
 
   while (!done)
     {
-      guint wakes = extra->wakes;
       gboolean again = FALSE;
-      gint64 wake_time = look_once (block, &done, &again, &wait_error);
+
+      block->wakes = extra->wakes;
+      block->wake_time = look_once (block, &done, &again, &wait_error);
 
       if (done || again)
         continue;
@@ -508,16 +556,16 @@ block_until_done (QTaskBlock *block,
             continue;
 
           if (block->retry_time > 0)
-            wake_time = earlier (wake_time, block->retry_time);
+            block->wake_time = earlier (block->wake_time, block->retry_time);
         }
 
-      if (wakes != extra->wakes)
+      if (block->wakes != extra->wakes)
         continue;
 
-      if (wake_time == -1)
+      if (block->wake_time == -1)
         g_cond_wait (&extra->cond, &priv->lock);
       else
-        g_cond_wait_until (&extra->cond, &priv->lock, wake_time);
+        g_cond_wait_until (&extra->cond, &priv->lock, block->wake_time);
     }
 
   q_task_end_wait_locked (priv, is_first_owner ? Q_TASK_WORD_OWNER_WAITS : 0);

@@ -1562,6 +1562,46 @@ test_owner_waits_in_nested_function (void)
   test_pool_drop (pool);
 }
 
+/* A worker that is an owner itself, and waits in a pool of one for what needs its owner. */
+static gboolean
+owner_worker (QTask *task,
+              gpointer pool,
+              GError **error)
+{
+  GMainContext *context = g_main_context_new ();
+  All all = { .meeting = MEETING_INIT (3) };
+  QTask *inner;
+
+  g_main_context_push_thread_default (context);
+  inner = meeting_new (&all.meeting, resume_inside_cb);
+  g_assert_true (q_task_open_channel (inner, NULL));
+  q_task_channel_set_capacity (q_task_get_worker_channel (inner), 1);
+  q_task_channel_set_message_func (q_task_get_channel (inner), all_message_cb, &all, NULL);
+  test_pool_push (pool, inner, all_worker, &all, meeting_worker_data_destroy);
+  g_assert_true (q_task_wait_until (inner, test_end_time (), NULL, NULL));
+  g_assert_cmpint (all.meeting.called, ==, 1);
+  g_assert_cmpuint (all.n_messages, ==, 3);
+  g_assert_cmpint (all.meeting.n_funcs, ==, 3);
+  while (g_main_context_iteration (context, FALSE))
+    ;
+  g_assert_finalize_object (inner);
+  g_main_context_pop_thread_default (context);
+  g_main_context_unref (context);
+
+  return TRUE;
+}
+
+static void
+test_owner_is_worker (void)
+{
+  QTaskPool *pool = q_task_pool_new ("owner", 1, 0);
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+
+  test_pool_push (pool, task, owner_worker, pool, NULL);
+  test_finish (task);
+  test_pool_drop (pool);
+}
+
 /* Called by the owner, it serves as a wait does. */
 static void
 test_run_in_thread_sync (void)
@@ -1959,6 +1999,7 @@ main (int argc,
   add ("owner-waits-in-function-for-waiter", test_owner_waits_in_function_for_waiter);
   add ("owner-waits-in-nested-function", test_owner_waits_in_nested_function);
   add ("owner-closes-pool-in-function", test_owner_closes_pool_in_function);
+  add ("owner-is-worker", test_owner_is_worker);
   add ("owner-waits-timeout", test_timeout_while_owner_waits);
   add_data ("messages-and-progress", FALSE, test_all_together);
   add_data ("messages-and-progress-owner-waits", TRUE, test_all_together);
