@@ -15,7 +15,7 @@
 typedef struct
 {
   QTaskPending pending;
-  GTask *task;
+  QTaskChannelCall *call;
   QTaskLink *link;
 } QTaskAsyncWrite;
 
@@ -29,22 +29,19 @@ async_write_free (gpointer data)
   q_task_watch_unref (self->pending.watch);
   g_bytes_unref (self->pending.bytes);
   q_task_link_unref (self->link);
-  g_object_unref (self->task);
+  g_object_unref (self->call);
   g_free (self);
 }
 
 static void
-return_write_result (GTask *task,
-                     QTaskLinkResult result)
+return_write_result (QTaskChannelCall *call,
+                     QTaskLinkResult result,
+                     gboolean dispatched)
 {
   GError *error = NULL;
 
   q_task_link_set_error (&error, result);
-
-  if (error != NULL)
-    g_task_return_error (task, error);
-  else
-    g_task_return_boolean (task, TRUE);
+  q_task_channel_call_return (call, NULL, error, dispatched);
 }
 
 static gboolean
@@ -52,37 +49,39 @@ async_write_ready_cb (gpointer data)
 {
   QTaskAsyncWrite *self = data;
 
-  return_write_result (self->task, self->link->funcs->stop_pending (self->link, &self->pending));
+  return_write_result (self->call, self->link->funcs->stop_pending (self->link, &self->pending),
+                       TRUE);
 
   return G_SOURCE_REMOVE;
 }
 
 static void
 async_write_start (QTaskLink *link,
-                   GTask *task,
+                   QTaskChannelCall *call,
                    GBytes *message)
 {
   QTaskAsyncWrite *self = g_new0 (QTaskAsyncWrite, 1);
   QTaskLinkResult result;
   GSource *source;
 
-  self->task = g_object_ref (task);
+  self->call = g_object_ref (call);
   self->link = q_task_link_ref (link);
   self->pending.bytes = g_bytes_ref (message);
-  self->pending.watch = q_task_watch_new_for_context (g_task_get_context (task));
+  self->pending.watch = q_task_watch_new_for_context (q_task_channel_call_get_context (call));
 
   result = self->link->funcs->write_pending (self->link, &self->pending);
 
   if (result != Q_TASK_LINK_PENDING)
     {
-      return_write_result (task, result);
+      return_write_result (call, result, FALSE);
       async_write_free (self);
       return;
     }
 
-  source = q_task_channel_source_new (self->link, NULL, 0, &self->pending, g_task_get_cancellable (task));
+  source = q_task_channel_source_new (self->link, NULL, 0, &self->pending,
+                                      q_task_channel_call_get_cancellable (call));
   g_source_set_callback (source, async_write_ready_cb, self, async_write_free);
-  g_source_attach (source, g_task_get_context (task));
+  g_source_attach (source, q_task_channel_call_get_context (call));
   g_source_unref (source);
 }
 
@@ -110,7 +109,7 @@ q_task_channel_write_async (QTaskChannel *channel,
                             GAsyncReadyCallback callback,
                             gpointer user_data)
 {
-  g_autoptr (GTask) task = NULL;
+  g_autoptr (QTaskChannelCall) call = NULL;
   QTaskOutgoing outgoing = { .bytes = message };
   QTaskLink *link;
   GError *error = NULL;
@@ -120,23 +119,21 @@ q_task_channel_write_async (QTaskChannel *channel,
   g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
 
   link = q_task_channel_get_link (channel);
-  task = g_task_new (channel, cancellable, callback, user_data);
-  g_task_set_source_tag (task, q_task_channel_write_async);
-  g_task_set_check_cancellable (task, FALSE); /* what was sent was sent */
-
+  call = q_task_channel_call_new (channel, cancellable, callback, user_data,
+                                  q_task_channel_write_async);
   outgoing.data = g_bytes_get_data (message, &outgoing.size);
 
   if (g_cancellable_is_cancelled (cancellable))
-    return_write_result (task, Q_TASK_LINK_CANCELLED);
+    return_write_result (call, Q_TASK_LINK_CANCELLED, FALSE);
   else if (q_task_link_write (link, &outgoing, Q_TASK_LINK_TRY, NULL, &error))
-    g_task_return_boolean (task, TRUE);
+    q_task_channel_call_return (call, NULL, NULL, FALSE);
   else if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
     {
       g_error_free (error);
-      async_write_start (link, task, message);
+      async_write_start (link, call, message);
     }
   else
-    g_task_return_error (task, error);
+    q_task_channel_call_return (call, NULL, error, FALSE);
 }
 
 /**
@@ -161,30 +158,27 @@ q_task_channel_write_finish (QTaskChannel *channel,
                              GError **error)
 {
   g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), FALSE);
-  g_return_val_if_fail (g_task_is_valid (result, channel), FALSE);
+  g_return_val_if_fail (q_task_channel_call_is_valid (result, channel, q_task_channel_write_async),
+                        FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  return g_task_propagate_boolean (G_TASK (result), error);
+  return q_task_channel_call_propagate (Q_TASK_CHANNEL_CALL (result), NULL, error);
 }
 
 /* Reading */
 
-static void
-bytes_unref_notify (gpointer data)
-{
-  g_bytes_unref (data);
-}
-
-/* Reads if there is something, and then returns it with @task. */
+/* Reads if there is something, and then returns it. */
 static gboolean
-try_read_for_task (QTaskLink *link,
-                   GTask *task)
+try_read_for_call (QTaskChannelCall *call,
+                   gboolean dispatched)
 {
+  QTaskLink *link = q_task_channel_get_link (q_task_channel_call_get_channel (call));
   QTaskReceiver receiver = { 0 };
   GError *error = NULL;
   QTaskLinkResult result;
 
-  result = q_task_link_read (link, &receiver, Q_TASK_LINK_TRY, g_task_get_cancellable (task), &error);
+  result = q_task_link_read (link, &receiver, Q_TASK_LINK_TRY,
+                             q_task_channel_call_get_cancellable (call), &error);
 
   if (result == Q_TASK_LINK_WOULD_BLOCK)
     {
@@ -194,11 +188,7 @@ try_read_for_task (QTaskLink *link,
 
   if (link != NULL)
     g_atomic_int_dec_and_test (&link->n_reads);
-
-  if (error != NULL)
-    g_task_return_error (task, error);
-  else
-    g_task_return_pointer (task, receiver.bytes, bytes_unref_notify);
+  q_task_channel_call_return (call, receiver.bytes, error, dispatched);
 
   return TRUE;
 }
@@ -206,9 +196,19 @@ try_read_for_task (QTaskLink *link,
 static gboolean
 async_read_ready_cb (gpointer data)
 {
-  GTask *task = data;
+  return !try_read_for_call (data, TRUE);
+}
 
-  return !try_read_for_task (q_task_channel_get_link (g_task_get_source_object (task)), task);
+/* Its context may have gone before there was a message. */
+static void
+async_read_free (gpointer data)
+{
+  QTaskChannelCall *call = data;
+
+  if (!q_task_channel_call_is_returned (call))
+    g_atomic_int_dec_and_test (&q_task_channel_get_link (q_task_channel_call_get_channel (call))->n_reads);
+
+  g_object_unref (call);
 }
 
 /**
@@ -233,7 +233,7 @@ q_task_channel_read_async (QTaskChannel *channel,
                            GAsyncReadyCallback callback,
                            gpointer user_data)
 {
-  g_autoptr (GTask) task = NULL;
+  g_autoptr (QTaskChannelCall) call = NULL;
   QTaskLink *link;
   GSource *source;
 
@@ -241,18 +241,17 @@ q_task_channel_read_async (QTaskChannel *channel,
   g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
 
   link = q_task_channel_get_link (channel);
-  task = g_task_new (channel, cancellable, callback, user_data);
-  g_task_set_source_tag (task, q_task_channel_read_async);
-  g_task_set_check_cancellable (task, FALSE); /* a message that was read is not lost */
+  call = q_task_channel_call_new (channel, cancellable, callback, user_data,
+                                  q_task_channel_read_async);
 
   /* Not ahead of one that waits already. */
   if (link == NULL || g_atomic_int_add (&link->n_reads, 1) == 0)
-    if (try_read_for_task (link, task))
+    if (try_read_for_call (call, FALSE))
       return;
 
   source = q_task_channel_source_new (link, NULL, G_IO_IN, NULL, cancellable);
-  g_source_set_callback (source, async_read_ready_cb, g_object_ref (task), g_object_unref);
-  g_source_attach (source, g_task_get_context (task));
+  g_source_set_callback (source, async_read_ready_cb, g_object_ref (call), async_read_free);
+  g_source_attach (source, q_task_channel_call_get_context (call));
   g_source_unref (source);
 }
 
@@ -277,9 +276,14 @@ q_task_channel_read_finish (QTaskChannel *channel,
                             GAsyncResult *result,
                             GError **error)
 {
+  GBytes *message = NULL;
+
   g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), NULL);
-  g_return_val_if_fail (g_task_is_valid (result, channel), NULL);
+  g_return_val_if_fail (q_task_channel_call_is_valid (result, channel, q_task_channel_read_async),
+                        NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  return g_task_propagate_pointer (G_TASK (result), error);
+  q_task_channel_call_propagate (Q_TASK_CHANNEL_CALL (result), &message, error);
+
+  return message;
 }

@@ -229,6 +229,31 @@ void     q_task_signal_close (QTaskSignal  *signal);
 /* That of a channel; NULL if it was made with g_object_new() */
 QTaskLink *q_task_channel_get_link (QTaskChannel *channel);
 
+/* Asynchronous calls */
+
+#define Q_TYPE_TASK_CHANNEL_CALL (q_task_channel_call_get_type ())
+G_DECLARE_FINAL_TYPE (QTaskChannelCall, q_task_channel_call, Q, TASK_CHANNEL_CALL, GObject)
+
+QTaskChannelCall *q_task_channel_call_new             (QTaskChannel         *channel,
+                                                       GCancellable         *cancellable,
+                                                       GAsyncReadyCallback   callback,
+                                                       gpointer              user_data,
+                                                       gpointer              tag);
+QTaskChannel     *q_task_channel_call_get_channel     (QTaskChannelCall     *call);
+GMainContext     *q_task_channel_call_get_context     (QTaskChannelCall     *call);
+GCancellable     *q_task_channel_call_get_cancellable (QTaskChannelCall     *call);
+gboolean          q_task_channel_call_is_returned     (QTaskChannelCall     *call);
+void              q_task_channel_call_return          (QTaskChannelCall     *call,
+                                                       GBytes               *message,
+                                                       GError               *error,
+                                                       gboolean              dispatched);
+gboolean          q_task_channel_call_is_valid        (gpointer              result,
+                                                       QTaskChannel         *channel,
+                                                       gpointer              tag);
+gboolean          q_task_channel_call_propagate       (QTaskChannelCall     *call,
+                                                       GBytes              **message,
+                                                       GError              **error);
+
 /* Sources */
 
 GSource *q_task_channel_source_new       (QTaskLink    *link,
