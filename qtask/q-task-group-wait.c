@@ -411,7 +411,7 @@ check_started (GroupBlock *block,
   return FALSE;
 }
 
-/* Whether what the worker waits for can end. */
+/* Whether what the caller waits for, in a worker or in a sync function, can end. */
 static gboolean
 check_ring (GroupBlock *block,
             GError **error)
@@ -420,7 +420,7 @@ check_ring (GroupBlock *block,
   guint n_rings = 0;
 
   for (guint i = 0; i < members->len; i++)
-    if (q_task_leads_to (((QTaskMember *) members->pdata[i])->task, block->frame->task))
+    if (q_task_leads_here (((QTaskMember *) members->pdata[i])->task))
       n_rings++;
 
   if (n_rings == 0 || (block->mode == Q_TASK_GROUP_ANY && n_rings < members->len))
@@ -523,6 +523,9 @@ block_until_over (GroupBlock *block,
         }
 
       if (block->is_owner && !check_started (block, error))
+        return FALSE;
+
+      if (block->frame == NULL && q_task_get_current_hold () != NULL && !check_ring (block, error))
         return FALSE;
 
       if (block->frame != NULL)

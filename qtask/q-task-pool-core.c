@@ -637,6 +637,9 @@ core_help (QTaskRunner *runner,
       lock (core);
       set_aside (core, task, &running, state);
       g_mutex_unlock (&core->lock);
+
+      /* The caller may have something else to do now. */
+      q_task_pool_core_wake (core);
       return TRUE;
     }
 

@@ -17,6 +17,8 @@ typedef struct _QTaskExtra    QTaskExtra;
 typedef struct _QTaskProgress QTaskProgress;
 typedef struct _QTaskWaiter   QTaskWaiter;
 typedef struct _QTaskFrame    QTaskFrame;
+typedef struct _QTaskHold     QTaskHold;
+typedef struct _QTaskBlock    QTaskBlock;
 typedef struct _QTaskHandler  QTaskHandler;
 typedef struct _QTaskSync     QTaskSync;
 typedef struct _QTaskBinding  QTaskBinding;
@@ -199,7 +201,16 @@ struct _QTaskFrame
   QTask       *task;
   QTaskRunner *runner;
   QTaskFrame  *outer;
+  QTaskBlock  *helps; /* the wait in which it runs what it waits for, or NULL */
   guint        depth;
+};
+
+/* A syncing task whose worker does not go on before the calling thread has left its sync
+ * function, or the like. */
+struct _QTaskHold
+{
+  QTask     *task;
+  QTaskHold *outer;
 };
 
 /* How many workers of one thread may be inside one another. */
@@ -387,6 +398,8 @@ void        q_task_close_worker_channel (QTask          *task);
 void        q_task_free_messages        (QTaskPrivate   *priv);
 
 /* q-task-sync.c */
+QTaskHold  *q_task_get_current_hold     (void);
+gboolean    q_task_has_sync_func        (QTask          *task);
 gboolean    q_task_sync_steps           (QTask          *task);
 gboolean    q_task_end_sync_locked      (QTask          *task);
 void        q_task_end_sync             (QTask          *task);
@@ -423,8 +436,8 @@ QTaskWaiter  *q_task_steal_waiters_locked (QTaskPrivate   *priv,
 void          q_task_return_waiters       (QTaskWaiter    *waiters);
 gint64        q_task_look                 (QTask          *task,
                                            gboolean       *again);
-gboolean      q_task_leads_to             (QTask          *task,
-                                           QTask          *self);
+gboolean      q_task_leads_here           (QTask          *task);
+gboolean      q_task_block_is_due         (QTaskBlock     *block);
 gboolean      q_task_block                (QTask          *task,
                                            QTaskWaitMode   mode,
                                            gint64          end_time,
