@@ -447,6 +447,11 @@ help (GroupBlock *block)
     {
       QTask *task = ((QTaskMember *) members->pdata[i])->task;
 
+      /* It could wait for its owner, who is below it on the stack. */
+      if (block->is_owner &&
+          (q_task_get_private (task)->extra->channel != NULL || q_task_has_sync_func (task)))
+        continue;
+
       if (q_task_get_private (task)->runner == runner && runner->funcs->help (runner, task))
         return TRUE;
     }

@@ -1176,6 +1176,106 @@ test_wait_in_worker (void)
     }
 }
 
+/* ... also when the worker is the owner of them, and is needed meanwhile. */
+static gboolean
+own_worker (QTask *task G_GNUC_UNUSED,
+            gpointer data,
+            GError **error)
+{
+  Elsewhere *self = data;
+  GMainContext *context = g_main_context_new ();
+  Served served = { 0 };
+  TestGate gate = TEST_GATE_INIT;
+  QTaskGroup *group;
+  gboolean success = TRUE;
+
+  g_main_context_push_thread_default (context);
+  group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  gate.count = 3;
+
+  for (guint i = 0; success && i < self->n; i++)
+    {
+      g_autoptr (QTask) part = q_task_new (NULL, NULL, NULL, NULL);
+
+      q_task_set_sync_func (part, served_sync_cb, &served, NULL);
+      q_task_bind_callback (part, served_message_cb, &served, NULL);
+      success = q_task_open_channel (part, error) && q_task_group_add (group, part, error) &&
+                q_task_pool_push (self->pool, part, needy_worker, &gate, NULL, error);
+    }
+
+  success = success && q_task_group_wait (group, self->mode, NULL, error);
+  if (self->mode == Q_TASK_GROUP_ALL)
+    g_assert_cmpint (served.n_syncs, ==, 5 * self->n);
+  else
+    success = success && q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, error);
+
+  g_object_unref (group);
+  g_main_context_pop_thread_default (context);
+  g_main_context_unref (context);
+
+  return success;
+}
+
+static void
+test_wait_in_worker_that_owns (void)
+{
+  for (QTaskGroupWaitMode mode = Q_TASK_GROUP_ALL; mode <= Q_TASK_GROUP_ANY; mode++)
+    {
+      QTaskPool *pool = q_task_pool_new ("one", 1, 0);
+      Elsewhere self = { .pool = pool, .mode = mode, .n = 5 };
+      QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+
+      test_pool_push (pool, task, own_worker, &self, NULL);
+      test_run_until (NULL, q_task_get_completed (task));
+      g_assert_no_error (q_task_get_error (task));
+
+      g_object_unref (task);
+      close_pool (pool);
+    }
+}
+
+/* What syncs goes on only when its sync function has ended. */
+static void
+wait_in_sync_cb (QTask *task,
+                 gpointer data)
+{
+  Elsewhere *self = data;
+
+  self->wait_ok = q_task_group_wait (self->group, self->mode, NULL, &self->error);
+  q_task_resume (task, FALSE);
+}
+
+static gboolean
+sync_worker (QTask *task,
+             gpointer data G_GNUC_UNUSED,
+             GError **error)
+{
+  return q_task_sync (task, error);
+}
+
+static void
+test_wait_in_sync (void)
+{
+  for (QTaskGroupWaitMode mode = Q_TASK_GROUP_ALL; mode <= Q_TASK_GROUP_ANY; mode++)
+    {
+      QTaskPool *pool = q_task_pool_new ("group", 1, 0);
+      QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+      Elsewhere self = { .group = group, .mode = mode };
+      QTask *task = add_new (group, NULL, NULL);
+
+      q_task_set_sync_func (task, wait_in_sync_cb, &self, NULL);
+      test_pool_push (pool, task, sync_worker, NULL, NULL);
+      test_run_until (NULL, q_task_get_completed (task));
+      g_assert_false (self.wait_ok);
+      g_assert_error (self.error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+      g_error_free (self.error);
+
+      g_assert_finalize_object (task);
+      g_assert_finalize_object (group);
+      close_pool (pool);
+    }
+}
+
 static void
 test_wait_in_worker_error (void)
 {
@@ -1687,7 +1787,9 @@ main (int argc,
   g_test_add_func ("/group/wait-for-what-was-not-started-is-a-deadlock", test_wait_not_started);
   g_test_add_func ("/group/wait-for-oneself-is-a-deadlock", test_wait_ring);
   g_test_add_func ("/group/wait-in-a-serial-pool-is-a-deadlock", test_wait_in_serial);
+  g_test_add_func ("/group/wait-in-a-sync-function-is-a-deadlock", test_wait_in_sync);
   g_test_add_func ("/group/wait-in-a-worker-of-a-pool-of-one", test_wait_in_worker);
+  g_test_add_func ("/group/wait-in-a-worker-that-is-the-owner", test_wait_in_worker_that_owns);
   g_test_add_func ("/group/wait-in-a-worker-gets-the-error", test_wait_in_worker_error);
   g_test_add_func ("/group/wait-elsewhere-needs-no-main-loop", test_wait_elsewhere);
   g_test_add_func ("/group/wait-async", test_wait_async);
