@@ -442,7 +442,9 @@ q_task_group_core_flush_progress (QTaskGroupCore *core)
     return;
 
   notify_progress (core);
-  q_task_group_core_unref (core);
+
+  /* That of the timer, and not the last one, since the caller has another. */
+  g_atomic_int_add (&core->ref_count, -1);
 }
 
 /* Members */

@@ -322,8 +322,9 @@ recruit (QTaskLoop *loop)
       if (!q_task_pool_core_push (loop->core, task, G_CALLBACK (help_worker), loop_ref (loop),
                                   loop_unref, 0, NULL))
         {
-          /* A task that could not be pushed stays in the list, which does no harm. */
-          loop_unref (loop);
+          /* A task that could not be pushed stays in the list, which does no harm. The reference
+           * is not the last one, since the caller has another. */
+          g_atomic_int_add (&loop->ref_count, -1);
           return;
         }
     }
