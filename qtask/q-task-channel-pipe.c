@@ -132,7 +132,7 @@ message_new (QTaskOutgoing *outgoing)
 
   if (outgoing->bytes != NULL)
     g_bytes_ref (outgoing->bytes);
-  else if (outgoing->size > 0)
+  else if (outgoing->data != NULL)
     memcpy (message_payload (message), outgoing->data, outgoing->size);
 
   return message;
