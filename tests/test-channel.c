@@ -2760,7 +2760,15 @@ test_no_descriptor_left (void)
   QTaskChannel *a, *b;
   int fd;
 
-  /* What GLib and the tests make once */
+  /* In a process of its own, where nobody else has made yet what GLib makes once. */
+  if (!g_test_subprocess ())
+    {
+      g_test_trap_subprocess (NULL, 0, G_TEST_SUBPROCESS_INHERIT_STDERR);
+      g_test_trap_assert_passed ();
+      return;
+    }
+
+  /* What the tests make once */
   q_task_channel_new_pair (&a, &b);
   get_fd (a);
   finalize_channel (a);
