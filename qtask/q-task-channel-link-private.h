@@ -80,6 +80,16 @@ typedef struct
   gboolean is_waiting;
 } QTaskSleeper;
 
+/* QTaskInterrupt: has a function called when a cancellable is cancelled, in any thread. Who ends it
+ * does not wait, as g_cancellable_disconnect() does, for others who are told: they may wait for
+ * this thread. */
+typedef struct _QTaskInterrupt QTaskInterrupt;
+
+QTaskInterrupt *q_task_interrupt_begin (GCancellable   *cancellable,
+                                        void          (*func) (gpointer data),
+                                        gpointer        data);
+void            q_task_interrupt_end   (QTaskInterrupt *interrupt);
+
 /* What a reader wants, and gets: bytes, or a copy in its buffer. */
 struct _QTaskReceiver
 {

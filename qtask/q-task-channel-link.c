@@ -307,6 +307,84 @@ q_task_watch_wake (QTaskWatch *watch)
   q_task_watch_wake_all (woken);
 }
 
+/* Interrupts */
+
+struct _QTaskInterrupt
+{
+  int ref_count; /* atomic */
+  GMutex mutex;
+  GCancellable *cancellable; /* owned by the caller */
+  gulong handler;
+  void (*func) (gpointer data); /* with the mutex; NULL once it was ended */
+  gpointer data;
+};
+
+static void
+interrupt_unref_notify (gpointer data,
+                        GClosure *closure G_GNUC_UNUSED)
+{
+  QTaskInterrupt *self = data;
+
+  if (!g_atomic_int_dec_and_test (&self->ref_count))
+    return;
+
+  g_mutex_clear (&self->mutex);
+  g_free (self);
+}
+
+static void
+interrupt_cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
+                        gpointer data)
+{
+  QTaskInterrupt *self = data;
+
+  g_mutex_lock (&self->mutex);
+  if (self->func != NULL)
+    self->func (self->data);
+  g_mutex_unlock (&self->mutex);
+}
+
+/* Returns NULL if there is no @cancellable. With no lock that @func takes. */
+QTaskInterrupt *
+q_task_interrupt_begin (GCancellable *cancellable,
+                        void (*func) (gpointer data),
+                        gpointer data)
+{
+  QTaskInterrupt *self;
+
+  if (cancellable == NULL)
+    return NULL;
+
+  self = g_new0 (QTaskInterrupt, 1);
+  self->ref_count = 2;
+  g_mutex_init (&self->mutex);
+  self->cancellable = cancellable;
+  self->func = func;
+  self->data = data;
+  self->handler = g_signal_connect_data (cancellable, "cancelled", G_CALLBACK (interrupt_cancelled_cb),
+                                         self, interrupt_unref_notify, 0);
+
+  if (g_cancellable_is_cancelled (cancellable))
+    interrupt_cancelled_cb (cancellable, self);
+
+  return self;
+}
+
+/* The function does not run any more when this returns. */
+void
+q_task_interrupt_end (QTaskInterrupt *self)
+{
+  if (self == NULL)
+    return;
+
+  g_mutex_lock (&self->mutex);
+  self->func = NULL;
+  g_mutex_unlock (&self->mutex);
+
+  g_signal_handler_disconnect (self->cancellable, self->handler);
+  interrupt_unref_notify (self, NULL);
+}
+
 /* Signals */
 
 /* Fails when there are no descriptors left. */

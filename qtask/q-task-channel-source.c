@@ -4,7 +4,9 @@
  *
  * A QTaskChannelSource is what q_task_channel_create_source() returns, and what asynchronous
  * calls wait with. Its functions run in the thread that iterates the context; it has no state
- * but what GLib protects. Over descriptors it also polls them.
+ * but what GLib protects. Over descriptors it also polls them. What cancels it wakes a watch, in
+ * place of a source of GCancellable, which is leaked or worse if it goes while another thread
+ * cancels.
  */
 
 #include "config.h"
@@ -30,6 +32,7 @@ typedef struct
   QTaskWatch *quiet;     /* of a message function: is woken in place of a
                           * dispatch, and nothing is looked at while it is on its way; not owned */
   GCancellable *cancellable;
+  gulong handler; /* on it, from the first prepare on */
   QTaskChannelSourceSide sides[2];
   int n_sides;
 } QTaskChannelSource;
@@ -39,8 +42,9 @@ look (QTaskChannelSource *self)
 {
   gboolean ready = FALSE;
 
-  if (self->pending != NULL)
-    return self->link->funcs->get_pending (self->link, self->pending) != Q_TASK_LINK_PENDING;
+  if (self->pending != NULL &&
+      self->link->funcs->get_pending (self->link, self->pending) != Q_TASK_LINK_PENDING)
+    return TRUE;
 
   for (int i = 0; i < self->n_sides; i++)
     {
@@ -98,6 +102,33 @@ is_quiet (QTaskChannelSource *self)
   return self->quiet != NULL && g_atomic_int_get (&self->quiet->in_flight);
 }
 
+static void
+source_cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
+                     gpointer data)
+{
+  q_task_watch_wake (data);
+}
+
+static void
+watch_closure_notify (gpointer data,
+                      GClosure *closure G_GNUC_UNUSED)
+{
+  q_task_watch_unref (data);
+}
+
+static void
+watch_cancellable (QTaskChannelSource *self)
+{
+  QTaskWatch *watch = self->pending != NULL ? self->pending->watch : self->sides[0].watch;
+
+  if (self->cancellable == NULL || self->handler != 0)
+    return;
+
+  self->handler = g_signal_connect_data (self->cancellable, "cancelled",
+                                         G_CALLBACK (source_cancelled_cb),
+                                         q_task_watch_ref (watch), watch_closure_notify, 0);
+}
+
 static gboolean
 channel_source_prepare (GSource *source,
                         int *timeout)
@@ -109,6 +140,8 @@ channel_source_prepare (GSource *source,
   for (int i = 0; i < self->n_sides; i++)
     if (self->sides[i].watch == NULL)
       self->sides[i].watch = q_task_watch_new_for_context (g_source_get_context (source));
+
+  watch_cancellable (self);
 
   if (!is_quiet (self) && look_and_wake (self))
     return TRUE;
@@ -163,6 +196,9 @@ static void
 channel_source_finalize (GSource *source)
 {
   QTaskChannelSource *self = (QTaskChannelSource *) source;
+
+  if (self->handler != 0)
+    g_signal_handler_disconnect (self->cancellable, self->handler);
 
   for (int i = 0; i < self->n_sides; i++)
     if (self->sides[i].watch != NULL)
@@ -233,14 +269,7 @@ q_task_channel_source_new (QTaskLink *link,
     self->sides[i].poll.fd = -1;
 
   if (cancellable != NULL)
-    {
-      GSource *child = g_cancellable_source_new (cancellable);
-
-      self->cancellable = g_object_ref (cancellable);
-      g_source_set_dummy_callback (child);
-      g_source_add_child_source (source, child);
-      g_source_unref (child);
-    }
+    self->cancellable = g_object_ref (cancellable);
 
   return source;
 }

@@ -62,6 +62,12 @@
  * memory is allocated for what a peer only claims to send. `SIGPIPE` is never
  * raised.
  *
+ * No thread is kept to send what the kernel does not take at once. Messages that
+ * [method@QTask.TaskChannel.try_write] and [method@QTask.TaskChannel.write_async] accepted leave
+ * only while the context is iterated that was thread-default when the channel was made, or while
+ * calls are made on this end; the peer does not see the end before they have left. Where no loop
+ * runs, use calls that block, or make the channel in a context that is iterated.
+ *
  * All functions of a channel may be called from any thread. Several threads may write to one
  * end, and several may read from one: each message is read once.
  *
@@ -385,8 +391,9 @@ q_task_channel_new_pair (QTaskChannel **first,
  * says of the descriptor.
  *
  * May be called from any thread. What [method@QTask.TaskChannel.try_write] and
- * [method@QTask.TaskChannel.write_async] leave unsent is sent by the thread-default context of
- * the caller, or by whichever call on the channel comes next.
+ * [method@QTask.TaskChannel.write_async] accept, and the kernel does not take at once, leaves
+ * only while the thread-default context of the caller is iterated, or while calls are made on
+ * the channel.
  *
  * Returns: (transfer full): a new channel, or %NULL with @error set
  *
@@ -428,8 +435,9 @@ q_task_channel_new_from_socket (GSocket *socket,
  * writing as it must be, or is a socket that is not a stream.
  *
  * May be called from any thread. What [method@QTask.TaskChannel.try_write] and
- * [method@QTask.TaskChannel.write_async] leave unsent is sent by the thread-default context of
- * the caller, or by whichever call on the channel comes next.
+ * [method@QTask.TaskChannel.write_async] accept, and the kernel does not take at once, leaves
+ * only while the thread-default context of the caller is iterated, or while calls are made on
+ * the channel.
  *
  * Returns: (transfer full): a new channel, or %NULL with @error set
  *

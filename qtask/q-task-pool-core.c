@@ -1387,7 +1387,7 @@ q_task_pool_core_push (QTaskPoolCore *core,
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskPoolWake wake = { NULL, FALSE };
   GError *local_error = NULL;
-  gint64 made_at = priv->node.key;
+  gint64 made_at;
   gboolean is_open;
   gint64 key;
   guint word;
@@ -1395,6 +1395,7 @@ q_task_pool_core_push (QTaskPoolCore *core,
   if (!q_task_start (task, &core->runner, worker, worker_data, destroy, flags, error))
     return FALSE;
 
+  made_at = priv->node.key;
   q_task_pool_core_ref (core);
   g_object_ref (task);
 

@@ -13,7 +13,7 @@
 #include "test-util.h"
 
 #define LARGE (64 * 1024)
-#define N_LARGE 1024
+#define N_LARGE (test_is_slow () ? 256 : 1024)
 
 /* Fixture */
 
