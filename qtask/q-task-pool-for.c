@@ -585,7 +585,9 @@ run (QTaskPoolCore *core,
       if (chunk == n_chunks)
         break;
 
-      is_alone = is_short ((double) elapsed, (double) chunk, (double) (n_chunks - chunk));
+      /* A few chunks that were interrupted tell nothing of the rest. */
+      is_alone = elapsed < ALONE_NSEC / 2 ||
+                 is_short ((double) elapsed, (double) chunk, (double) (n_chunks - chunk));
 
       /* What takes longer now than it ever did is to be noticed before it has taken four times
        * as long as it must. */
