@@ -52,6 +52,9 @@ q_task_wake_waiters_locked (QTaskPrivate *priv)
   extra = g_atomic_pointer_get (&priv->extra);
   extra->wakes++;
   g_cond_broadcast (&extra->cond);
+
+  if (extra->member != NULL)
+    q_task_member_funcs->wake (extra->member);
 }
 
 /* The caller is about to block on the condition, and @flags tell more of it; or it is not any
@@ -107,6 +110,8 @@ get_next_in_graph (QTask *task,
 
   if (extra != NULL && extra->waits_for != NULL)
     return extra->waits_for;
+  if (extra != NULL && extra->waiting_parts != NULL)
+    return q_task_get_private (extra->waiting_parts->data)->extra->waits_for;
 
   g_mutex_lock (&priv->lock);
   if (q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_QUEUED)
@@ -160,30 +165,94 @@ q_task_block_is_due (QTaskBlock *block)
   return woken || (block->wake_time != -1 && g_get_monotonic_time () >= block->wake_time);
 }
 
+/* What @task is a part of, as it is one thread of a loop that another task runs; or NULL */
+static QTask *
+get_whole (QTask *task)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
+
+  return extra != NULL ? extra->part_of : NULL;
+}
+
+static void
+set_task_waits_for_locked (QTask *task,
+                           QTask *waits_for)
+{
+  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (task));
+  gboolean waited = extra->waits_for != NULL;
+
+  extra->waits_for = waits_for;
+
+  if (waited == (waits_for != NULL))
+    return;
+
+  for (QTask *whole = get_whole (task); whole != NULL; whole = get_whole (whole))
+    {
+      QTaskExtra *whole_extra = g_atomic_pointer_get (&q_task_get_private (whole)->extra);
+
+      if (waited)
+        whole_extra->waiting_parts = g_slist_remove (whole_extra->waiting_parts, task);
+      else
+        whole_extra->waiting_parts = g_slist_prepend (whole_extra->waiting_parts, task);
+    }
+}
+
 /* Sets whom the tasks wait for that cannot go on before the caller does. */
 static void
 set_waits_for_locked (QTaskBlock *block,
                       QTask *waits_for)
 {
   if (block->frame != NULL)
-    q_task_ensure_extra (q_task_get_private (block->frame->task))->waits_for = waits_for;
+    set_task_waits_for_locked (block->frame->task, waits_for);
 
   for (QTaskHold *hold = block->hold; hold != NULL; hold = hold->outer)
-    q_task_ensure_extra (q_task_get_private (hold->task))->waits_for = waits_for;
+    set_task_waits_for_locked (hold->task, waits_for);
 }
 
+/* Whether @task cannot go on before the worker or the sync function does that the caller is
+ * in. */
 static gboolean
-is_waiting (QTaskBlock *block,
+is_waiting (QTaskFrame *frame,
+            QTaskHold *hold,
             QTask *task)
 {
-  if (block->frame != NULL && block->frame->task == task)
-    return TRUE;
+  for (QTask *self = frame != NULL ? frame->task : NULL; self != NULL; self = get_whole (self))
+    if (self == task)
+      return TRUE;
 
-  for (QTaskHold *hold = block->hold; hold != NULL; hold = hold->outer)
+  for (; hold != NULL; hold = hold->outer)
     if (hold->task == task)
       return TRUE;
 
   return FALSE;
+}
+
+/* Whether @task cannot end before the caller goes on. */
+static gboolean
+leads_to_locked (QTask *task,
+                 QTaskFrame *frame,
+                 QTaskHold *hold,
+                 GPtrArray *held)
+{
+  QTask *next = task;
+
+  for (int i = 0; next != NULL && !is_waiting (frame, hold, next); i++)
+    next = i < MAX_RING ? get_next_in_graph (next, held) : NULL;
+
+  return next != NULL;
+}
+
+gboolean
+q_task_leads_here (QTask *task)
+{
+  g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
+  gboolean leads_here;
+
+  g_mutex_lock (&graph_lock);
+  leads_here = leads_to_locked (task, q_task_get_current_frame (), q_task_get_current_hold (), held);
+  g_mutex_unlock (&graph_lock);
+
+  return leads_here;
 }
 
 /* Notes that the caller waits, unless that would close a ring. */
@@ -193,19 +262,17 @@ enter_graph (QTaskBlock *block,
 {
   g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
   g_autofree char *description = NULL;
-  QTask *next = block->task;
+  gboolean is_ring;
 
   g_mutex_lock (&graph_lock);
 
-  for (int i = 0; next != NULL && !is_waiting (block, next); i++)
-    next = i < MAX_RING ? get_next_in_graph (next, held) : NULL;
-
-  set_waits_for_locked (block, next != NULL ? NULL : block->task);
-  block->is_in_graph = next == NULL;
+  is_ring = leads_to_locked (block->task, block->frame, block->hold, held);
+  set_waits_for_locked (block, is_ring ? NULL : block->task);
+  block->is_in_graph = !is_ring;
 
   g_mutex_unlock (&graph_lock);
 
-  if (next == NULL)
+  if (!is_ring)
     return TRUE;
 
   description = q_task_describe (block->task);
@@ -395,6 +462,31 @@ look_once (QTaskBlock *block,
 
       wake_time = earlier (wake_time, extra->deadline);
     }
+
+  return wake_time;
+}
+
+/* Does what an owner who waits for several tasks does for one of them, each time that it is
+ * woken: serves it, and completes it if it can be. Returns when to look again, or -1; sets @again
+ * when at once. */
+gint64
+q_task_look (QTask *task,
+             gboolean *again)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskBlock block = {
+    .task = task,
+    .mode = Q_TASK_WAIT_OUTCOME,
+    .end_time = -1,
+    .is_owner = TRUE,
+    .may_serve = TRUE,
+  };
+  gboolean done = FALSE;
+  gint64 wake_time;
+
+  g_mutex_lock (&priv->lock);
+  wake_time = look_once (&block, &done, again, NULL);
+  g_mutex_unlock (&priv->lock);
 
   return wake_time;
 }
