@@ -938,7 +938,6 @@ static gboolean
 bind_twice_cb (gpointer data)
 {
   Fixture *f = data;
-  g_autoptr (SoupServerMessage) request = NULL;
 
   if (f->task == NULL)
     return G_SOURCE_CONTINUE;
