@@ -716,6 +716,42 @@ test_request_client_leaves_with_more (Fixture *f,
   test_run_until (NULL, f->n_aborted == 1);
 }
 
+/* Who sends on has not left. */
+static gboolean
+held_hello_worker (QTask *task,
+                   gpointer data,
+                   GError **error)
+{
+  Fixture *f = data;
+
+  test_hold_worker (task, &f->hold, NULL);
+  g_assert_false (q_task_is_cancelled (task));
+
+  return hello_worker (task, data, error);
+}
+
+static void
+sending_client (Fixture *f,
+                GSocketConnection *connection)
+{
+  send_text (connection, REQUEST);
+  test_gate_wait (&f->hold.entered);
+  send_text (connection, "GET /the-next");
+  /* Time to be taken for one that has left */
+  g_usleep (50 * 1000);
+  test_gate_open (&f->hold.release);
+  receive_until (connection, f->received, "Hello, world!");
+}
+
+static void
+test_request_client_sends_on (Fixture *f,
+                              gconstpointer unused)
+{
+  f->worker = held_hello_worker;
+  run_client (f, sending_client);
+  assert_completed_here (f);
+}
+
 static void
 test_request_client_leaves_before_start (Fixture *f,
                                          gconstpointer unused)
@@ -1194,6 +1230,7 @@ main (int argc,
   ADD ("/request/breaks-off-when-the-task-fails-later", NULL, test_request_breaks_off);
   ADD ("/request/of-a-client-that-leaves-stops-the-task", NULL, test_request_client_leaves);
   ADD ("/request/of-a-client-that-leaves-with-pipelined-input", NULL, test_request_client_leaves_with_more);
+  ADD ("/request/of-a-client-that-sends-on", NULL, test_request_client_sends_on);
   ADD ("/request/of-a-client-that-leaves-before-the-start", NULL, test_request_client_leaves_before_start);
   ADD ("/request/of-a-client-that-leaves-a-blocked-writer", NULL, test_request_client_leaves_a_writer);
   ADD ("/request/is-outlived", NULL, test_request_outlive);
