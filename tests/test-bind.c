@@ -169,7 +169,10 @@ bound_end (Bound *bound,
            QTask *task)
 {
   test_run_until (NULL, test_fate_get_count (&bound->opaque) &&
-                          test_fate_get_count (&bound->worker_data));
+                          test_fate_get_count (&bound->worker_data) && q_task_get_completed (task));
+  test_run_pending (NULL);
+  test_assert_destroyed_here (&bound->sync_data);
+  test_assert_destroyed_here (&bound->bind_data);
   g_assert_finalize_object (task);
   test_run_pending (NULL);
   test_assert_destroyed_here (&bound->opaque);
