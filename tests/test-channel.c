@@ -866,8 +866,10 @@ static void
 test_close_wakes (gconstpointer kind)
 {
   for (Call call = 0; call < N_CALLS; call++)
-    for (int peer = 0; peer < 2; peer++)
+    for (int how = 0; how < 4; how++)
       {
+        int n_blockers = 1 + how / 2;
+        gboolean peer = how % 2;
         Blocker blockers[2] = { { 0 } };
         QTaskChannel *a, *b;
 
@@ -875,7 +877,7 @@ test_close_wakes (gconstpointer kind)
         q_task_channel_set_capacity (a, 1);
         if (!call_is_read (call))
           channel_fill (a, 0, 100);
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < n_blockers; i++)
           {
             blocker_start (&blockers[i], a, call, NULL);
             g_assert_cmpint (test_gate_get_count (&blockers[i].done), ==, 0);
@@ -883,7 +885,7 @@ test_close_wakes (gconstpointer kind)
 
         q_task_channel_close (peer ? b : a);
 
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < n_blockers; i++)
           {
             blocker_join (&blockers[i]);
             g_assert_false (blockers[i].success);
