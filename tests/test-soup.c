@@ -56,7 +56,7 @@ struct _Fixture
   int done; /* atomic */
   GString *received;
   gushort close_code;
-  int fd; /* of the slow one; set before it is held */
+  int fd; /* atomic; of the slow one, set before it is held */
 };
 
 static void
@@ -936,7 +936,7 @@ slow_client (Fixture *f,
 
   send_text (connection, sent->str);
   g_string_truncate (f->received, 0);
-  f->fd = g_socket_get_fd (g_socket_connection_get_socket (connection));
+  g_atomic_int_set (&f->fd, g_socket_get_fd (g_socket_connection_get_socket (connection)));
 
   /* Reads nothing before it may. */
   test_gate_wait (&f->hold.release);
@@ -952,7 +952,7 @@ assert_all_sent (Fixture *f)
   int n_gone_on = g_atomic_int_get (&f->n_written) - (f->step != NULL ? 1 : 0);
 
   g_assert_cmpint (ioctl (g_socket_get_fd (f->socket), TIOCOUTQ, &n_sent), ==, 0);
-  g_assert_cmpint (ioctl (f->fd, FIONREAD, &n_arrived), ==, 0);
+  g_assert_cmpint (ioctl (g_atomic_int_get (&f->fd), FIONREAD, &n_arrived), ==, 0);
   g_test_message ("%d are on their way, %d are here", n_sent, n_arrived);
   g_assert_cmpint (n_gone_on * LARGE, <=, n_sent + n_arrived);
 }

@@ -1332,8 +1332,8 @@ test_worker_lets_urgent_pass (void)
 
   test_gate_wait_for (&walk.stepped, test_gate_get_count (&walk.stepped) + 10);
   q_task_cancel (task);
-  walk_end (&walk, task);
   test_finish (waits);
+  walk_end (&walk, task);
   test_finish (urgent);
   test_finish (held);
   test_pool_drop (pool);
