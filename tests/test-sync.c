@@ -1022,6 +1022,7 @@ test_pool_of_one_goes_on (void)
 
   meeting_start (&meeting, pool, task);
   test_run_until (NULL, meeting.n_funcs);
+  test_poll_until (test_pool_stats (pool).parked == 1);
   stats = test_pool_stats (pool);
   g_assert_cmpuint (stats.parked, ==, 1);
   g_assert_cmpuint (stats.running, ==, 1);
@@ -1034,7 +1035,7 @@ test_pool_of_one_goes_on (void)
     }
   test_run_until (NULL, n_called == 50);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_SYNCING);
-  g_assert_cmpuint (test_pool_stats (pool).parked, ==, 1);
+  test_poll_until (test_pool_stats (pool).parked == 1);
 
   g_assert_true (q_task_resume (task, FALSE));
   meeting_end (&meeting, task, -1);
