@@ -349,6 +349,7 @@ typedef struct
   pthread_barrier_t end;
   QTask *task;
   int n_rounds;
+  int n_there;
 } ReturnRace;
 
 typedef struct
@@ -366,6 +367,7 @@ return_racer_thread (gpointer data)
   for (int i = 0; i < race->n_rounds; i++)
     {
       pthread_barrier_wait (&race->begin);
+      test_meet (&race->n_there, 2 * (i + 1));
       q_task_return_int (race->task, racer->number);
       pthread_barrier_wait (&race->end);
     }
@@ -466,6 +468,35 @@ test_late_report_is_freed (gconstpointer fails)
   test_run_pending (NULL);
   g_assert_cmpint (report.called, ==, 0);
   g_assert_error (q_task_get_error (task), G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  finish (task);
+  g_assert_cmpint (test_fate_get_count (&late.result), ==, 1);
+  pool_drop (pool);
+}
+
+/* Nor does a late error take the place of one that the callback took */
+static void
+test_late_error_stays_out (void)
+{
+  QTaskPool *pool = q_task_pool_new ("late", 1, 0);
+  TestReport report = TEST_REPORT_INIT;
+  LateReport late = { TEST_HOLD_INIT, TEST_FATE_INIT, TRUE };
+  QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
+
+  g_assert_true (q_task_set_return_on_cancel (task, TRUE));
+  push (pool, task, late_report_worker, &late, NULL);
+  test_gate_wait (&late.hold.entered);
+  q_task_set_timeout (task, 1);
+  test_run_until (NULL, report.called);
+  g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  test_report_clear (&report);
+  g_assert_null (q_task_get_error (task));
+
+  test_gate_open (&late.hold.release);
+  g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
+  test_run_pending (NULL);
+  g_assert_null (q_task_get_error (task));
+  g_assert_true (q_task_had_error (task));
+  g_assert_false (q_task_propagate_error (task, NULL));
   finish (task);
   g_assert_cmpint (test_fate_get_count (&late.result), ==, 1);
   pool_drop (pool);
@@ -723,6 +754,43 @@ test_each_called_once (void)
   test_run_pending (NULL);
   for (int i = 0; i < n; i++)
     g_assert_cmpint (n_called[i], ==, 1);
+  pool_drop (pool);
+}
+
+/* One at a time, so that the owner and the thread of the pool go to sleep again and again
+ * while the other is about to wake them. The watchdog alone would wake one that missed it.
+ */
+static gboolean
+moment_worker (QTask *task,
+               gpointer n,
+               GError **error)
+{
+  for (volatile int i = 0; i < GPOINTER_TO_INT (n); i++)
+    continue;
+
+  return TRUE;
+}
+
+static void
+test_no_wakeup_is_lost (void)
+{
+  QTaskPool *pool = q_task_pool_new ("moments", 1, 0);
+  int n = scaled (20000);
+  gint64 latest = 0;
+
+  for (int i = 0; i < n; i++)
+    {
+      g_autoptr (QTask) task = q_task_new (NULL, NULL, NULL, NULL);
+      gint64 begin = g_get_monotonic_time ();
+
+      for (volatile int j = g_test_rand_int_range (0, 2000); j > 0; j--)
+        continue;
+      push (pool, task, moment_worker, GINT_TO_POINTER (g_test_rand_int_range (0, 20000)), NULL);
+      test_run_until (NULL, q_task_get_completed (task));
+      latest = MAX (latest, g_get_monotonic_time () - begin);
+    }
+
+  g_test_message ("The latest of %d took %d µs", n, (int) latest);
   pool_drop (pool);
 }
 
@@ -2441,6 +2509,151 @@ test_helper_is_not_parked (void)
   pool_drop (pool);
 }
 
+/* What other code drives wakes who waits for it as what a worker does */
+static void
+test_wait_for_driven (void)
+{
+  QTaskPool *pool = q_task_pool_new ("driven", 1, 0);
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+  QTask *waiting = push_new (pool, wait_worker, task);
+
+  poll_until (pool_parked (pool) == 1);
+  q_task_complete (task);
+  test_run_until (NULL, q_task_get_completed (waiting));
+  g_assert_false (q_task_had_error (waiting));
+  finish (waiting);
+  finish (task);
+  pool_drop (pool);
+}
+
+/* A worker with a context of its own, that waits for a task which it owns: what is called
+ * meanwhile may wait, too, so the worker does not count as parked in there.
+ */
+typedef struct
+{
+  QTaskPool *pool;
+  QTaskPool *other_pool;
+  TestGate seen;
+  int n_notified;
+  guint n_parked;
+} OwnerInWorker;
+
+static gboolean
+progress_until_seen_worker (QTask *task,
+                            gpointer data,
+                            GError **error)
+{
+  OwnerInWorker *self = data;
+
+  /* By then it is parked. */
+  poll_until (pool_parked (self->pool) == 1);
+  q_task_set_progress (task, 0.5, NULL);
+  test_gate_wait (&self->seen);
+
+  return TRUE;
+}
+
+static void
+note_parked_cb (QTask *task,
+                GParamSpec *pspec,
+                gpointer data)
+{
+  OwnerInWorker *self = data;
+
+  self->n_notified++;
+  self->n_parked = MAX (self->n_parked, pool_parked (self->pool));
+  test_gate_open (&self->seen);
+}
+
+static gboolean
+owner_worker (QTask *task,
+              gpointer data,
+              GError **error)
+{
+  OwnerInWorker *self = data;
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  QTask *owned;
+  gboolean waited;
+
+  g_assert_true (g_main_context_acquire (context));
+  g_main_context_push_thread_default (context);
+  owned = q_task_new (NULL, NULL, NULL, NULL);
+  g_signal_connect (owned, "notify::progress", G_CALLBACK (note_parked_cb), self);
+  push (self->other_pool, owned, progress_until_seen_worker, self, NULL);
+  waited = q_task_wait_until (owned, test_end_time (), NULL, error);
+  g_assert_true (q_task_get_completed (owned));
+  g_assert_finalize_object (owned);
+  g_main_context_pop_thread_default (context);
+  g_main_context_release (context);
+
+  return waited;
+}
+
+static void
+test_owner_in_worker_is_not_parked (void)
+{
+  OwnerInWorker self = {
+    q_task_pool_new ("owner", 1, 0), q_task_pool_new ("other", 1, 0), TEST_GATE_INIT, 0, 0
+  };
+  QTask *task = push_new (self.pool, owner_worker, &self);
+  g_autoptr (GError) error = NULL;
+
+  test_run_until (NULL, q_task_get_completed (task));
+  q_task_propagate_error (task, &error);
+  g_assert_no_error (error);
+  g_assert_cmpint (self.n_notified, >=, 1);
+  g_assert_cmpuint (self.n_parked, ==, 0);
+  finish (task);
+  pool_drop (self.pool);
+  pool_drop (self.other_pool);
+}
+
+/* A ring in which one waits by a synchronous run: whichever of the two comes last is told, and
+ * there is an outcome in any case.
+ */
+static gboolean
+sync_ring_inner_worker (QTask *task,
+                        gpointer outer,
+                        GError **error)
+{
+  return q_task_wait_until (outer, test_end_time (), NULL, error);
+}
+
+static gboolean
+sync_ring_outer_worker (QTask *task,
+                        gpointer data,
+                        GError **error)
+{
+  QTask *inner = q_task_new (NULL, NULL, NULL, NULL);
+
+  q_task_run_in_thread_sync (inner, sync_ring_inner_worker, task, NULL);
+  g_assert_true (q_task_get_completed (inner));
+  q_task_propagate_error (inner, error);
+  g_object_unref (inner);
+
+  return FALSE;
+}
+
+static void
+test_ring_of_sync_run (void)
+{
+  int n = scaled (500);
+
+  for (int i = 0; i < n; i++)
+    {
+      g_autoptr (GError) error = NULL;
+      QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+
+      q_task_run_in_thread (task, sync_ring_outer_worker, NULL, NULL);
+      test_run_until (NULL, q_task_get_completed (task));
+      g_assert_true (q_task_propagate_error (task, &error));
+      g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+
+      /* The worker of the other one may go on for a moment, and waits for this one. */
+      test_finalize_soon (task);
+    }
+}
+
 typedef struct
 {
   QTask *other;
@@ -2910,6 +3123,10 @@ check_worker (QTask *task,
               gpointer n_ran,
               GError **error)
 {
+  QTaskState state = q_task_poll (task);
+
+  /* One that was withdrawn never gets here. */
+  g_assert_true (state == Q_TASK_STATE_RUNNING || state == Q_TASK_STATE_STOPPING);
   g_atomic_int_inc ((int *) n_ran);
 
   return !g_cancellable_set_error_if_cancelled (q_task_get_stop_cancellable (task), error);
@@ -2987,6 +3204,72 @@ test_cancel_hammered (gconstpointer data)
   g_test_message ("Of %d, %d ran and %d were cancelled", race.n_rounds, n_run, n_cancelled);
   if (run_cancelled && !returns)
     g_assert_cmpint (n_run, ==, race.n_rounds);
+  pool_drop (pool);
+}
+
+/* A cancel while the task is being pushed to a pool whose one thread is at work: it never runs,
+ * and does not stay in the queue, whichever comes first.
+ */
+typedef struct
+{
+  pthread_barrier_t barrier;
+  QTask *task;
+  int n_rounds;
+  int n_there;
+  int spin;
+  volatile int sink;
+} PushRace;
+
+static gpointer
+push_racer_thread (gpointer data)
+{
+  PushRace *race = data;
+
+  for (int i = 0; i < race->n_rounds; i++)
+    {
+      pthread_barrier_wait (&race->barrier);
+      test_meet (&race->n_there, 2 * (i + 1));
+      for (int j = 0; j < race->spin; j++)
+        race->sink = j;
+      q_task_cancel (race->task);
+      pthread_barrier_wait (&race->barrier);
+    }
+
+  return NULL;
+}
+
+static void
+test_cancel_while_pushed (void)
+{
+  QTaskPool *pool = q_task_pool_new ("pushed", 1, 0);
+  PushRace race = { .n_rounds = scaled (5000) };
+  TestHold hold = TEST_HOLD_INIT;
+  int n_called = 0, n_ran = 0;
+  GThread *thread;
+  QTask *held;
+
+  held = push_hold (pool, &hold);
+  pthread_barrier_init (&race.barrier, NULL, 2);
+  thread = g_thread_new ("cancel", push_racer_thread, &race);
+
+  for (int i = 0; i < race.n_rounds; i++)
+    {
+      race.task = q_task_new (NULL, count_cb, &n_called, NULL);
+      race.spin = g_test_rand_int_range (0, 200);
+      pthread_barrier_wait (&race.barrier);
+      test_meet (&race.n_there, 2 * (i + 1));
+      push (pool, race.task, check_worker, &n_ran, NULL);
+      pthread_barrier_wait (&race.barrier);
+
+      g_assert_cmpint (test_pool_stats (pool).queued, ==, 0);
+      test_run_until (NULL, n_called == i + 1);
+      finish (race.task);
+    }
+
+  g_thread_join (thread);
+  pthread_barrier_destroy (&race.barrier);
+  release (held, &hold);
+  g_assert_cmpint (n_ran, ==, 0);
   pool_drop (pool);
 }
 
@@ -3087,6 +3370,7 @@ static void
 test_cancel_before_and_after (void)
 {
   QTaskPool *pool = q_task_pool_new ("edges", 1, 0);
+  g_autoptr (GCancellable) given = g_cancellable_new ();
   TestReport report = TEST_REPORT_INIT;
   int n_ran = 0;
   QTask *task;
@@ -3094,6 +3378,19 @@ test_cancel_before_and_after (void)
   task = q_task_new (NULL, test_report_cb, &report, NULL);
   q_task_cancel (task);
   q_task_cancel (task);
+  push (pool, task, count_worker, &n_ran, NULL);
+  g_assert_cmpint (report.called, ==, 0);
+  test_run_until (NULL, report.called);
+  g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  test_report_clear (&report);
+  g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
+  g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
+  finish (task);
+
+  /* By the given one, whose handlers are not called any more */
+  task = g_object_new (Q_TYPE_TASK, "cancellable", given, NULL);
+  q_task_set_func (task, test_report_cb, &report, NULL);
+  g_cancellable_cancel (given);
   push (pool, task, count_worker, &n_ran, NULL);
   g_assert_cmpint (report.called, ==, 0);
   test_run_until (NULL, report.called);
@@ -3346,6 +3643,34 @@ test_context_goes_while_queued (gconstpointer keeps)
   pool_drop (pool);
 }
 
+/* Nor does one run that would run though it was cancelled */
+static void
+test_context_goes_while_queued_to_run (void)
+{
+  QTaskPool *pool = q_task_pool_new ("gone", 1, 0);
+  TestReport report = TEST_REPORT_INIT;
+  TestHold hold = TEST_HOLD_INIT;
+  ShortContext context;
+  int n_ran = 0;
+  QTask *held, *task;
+
+  held = push_hold (pool, &hold);
+
+  short_context_init (&context);
+  task = q_task_new_async (NULL, NULL, test_report_async_cb, &report);
+  g_assert_true (q_task_get_run_cancelled (task));
+  push (pool, task, count_worker, &n_ran, NULL);
+  g_main_context_pop_thread_default (context.context);
+  short_context_end (&context, NULL);
+  g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
+  g_assert_finalize_object (task);
+
+  release (held, &hold);
+  pool_drop (pool);
+  g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
+  g_assert_cmpint (report.called, ==, 0);
+}
+
 /* Asked to stop, and what the worker still uses stays until it has ended. */
 static gboolean
 handed_stoppable_worker (QTask *task,
@@ -3530,6 +3855,7 @@ test_context_goes_before_start (void)
   short_context_end (&context, NULL);
   g_assert_null (q_task_get_context (task));
   g_assert_true (q_task_is_cancelled (task));
+  g_assert_true (g_cancellable_is_cancelled (q_task_get_stop_cancellable (task)));
 
   push (pool, task, test_empty_worker, &fates[1], test_fate_notify);
   g_assert_true (q_task_wait (task, NULL, &error));
@@ -3978,6 +4304,7 @@ main (int argc,
   add (G1 "/two-returns-racing", test_two_returns_racing);
   add_data (G1 "/late-result-is-freed", FALSE, test_late_report_is_freed);
   add_data (G1 "/late-error-is-freed", TRUE, test_late_report_is_freed);
+  add (G1 "/late-error-stays-out", test_late_error_stays_out);
   add_data (G1 "/never-returned", FALSE, test_never_returned);
   add_data (G1 "/never-returned-elsewhere", TRUE, test_never_returned);
 
@@ -3988,6 +4315,7 @@ main (int argc,
   add (G2 "/worker-is-no-owner", test_worker_is_no_owner);
   add (G2 "/context-of-another-thread", test_context_of_another_thread);
   add (G2 "/each-of-many", test_each_called_once);
+  add (G2 "/no-wakeup-is-lost", test_no_wakeup_is_lost);
 
   add_handed_over ();
   add (G3 "/owner-in-a-loop", test_handed_over_in_loop);
@@ -4030,6 +4358,9 @@ main (int argc,
   add (G6 "/serial-pool-for-another", test_wait_in_serial_pool_for_other);
   add (G6 "/serial-pool-waits-alone", test_serial_pool_waits_alone);
   add (G6 "/helper-is-not-parked", test_helper_is_not_parked);
+  add (G6 "/driven-by-other-code", test_wait_for_driven);
+  add (G6 "/owner-in-a-worker-is-not-parked", test_owner_in_worker_is_not_parked);
+  add (G6 "/ring-of-a-synchronous-run", test_ring_of_sync_run);
   add (G6 "/no-ring-with-former-wait", test_no_ring_with_former_wait);
   add (G6 "/owner-and-never-started", test_owner_waits_for_never_started);
   add (G6 "/owner-serves-progress", test_owner_waits_and_serves);
@@ -4055,6 +4386,7 @@ main (int argc,
   add (G7 "/before-and-after", test_cancel_before_and_after);
   add (G7 "/many-queued", test_cancel_many_queued);
   add_cancel_hammered ();
+  add (G7 "/while-pushed", test_cancel_while_pushed);
   add_data (G7 "/owner-waits/own", 0, test_cancel_while_owner_waits);
   add_data (G7 "/owner-waits/run-cancelled", 1, test_cancel_while_owner_waits);
   add_data (G7 "/owner-waits/return-on-cancel", 2, test_cancel_while_owner_waits);
@@ -4065,6 +4397,7 @@ main (int argc,
 
   add_data (G11 "/queued", FALSE, test_context_goes_while_queued);
   add_data (G11 "/queued-and-kept", TRUE, test_context_goes_while_queued);
+  add (G11 "/queued-run-cancelled", test_context_goes_while_queued_to_run);
   add_data (G11 "/running", FALSE, test_context_goes_while_running);
   add_data (G11 "/running-and-kept", TRUE, test_context_goes_while_running);
   add (G11 "/running-and-forgotten", test_context_goes_and_is_forgotten);

@@ -56,6 +56,17 @@ test_next_serial (void)
   return g_atomic_int_add (&last_serial, 1) + 1;
 }
 
+void
+test_meet (int *n_there,
+           int n)
+{
+  g_atomic_int_inc (n_there);
+
+  for (int i = 1; g_atomic_int_get (n_there) < n; i++)
+    if (i % 1000 == 0)
+      g_thread_yield ();
+}
+
 /* TestFate */
 
 void
