@@ -342,12 +342,17 @@ test_second_return_is_critical (void)
   finish (task);
 }
 
-/* Two threads that return the same task at the same time */
+/* Two threads that return the same task at the same time, to within a few instructions: now
+ * the one is a little earlier, now the other.
+ */
+#define N_RACED 50
+
 typedef struct
 {
   pthread_barrier_t begin;
   pthread_barrier_t end;
-  QTask *task;
+  QTask *tasks[N_RACED];
+  int delays[N_RACED];
   int n_rounds;
   int n_there;
 } ReturnRace;
@@ -364,11 +369,19 @@ return_racer_thread (gpointer data)
   ReturnRacer *racer = data;
   ReturnRace *race = racer->race;
 
+  test_pin_thread (racer->number);
   for (int i = 0; i < race->n_rounds; i++)
     {
       pthread_barrier_wait (&race->begin);
-      test_meet (&race->n_there, 2 * (i + 1));
-      q_task_return_int (race->task, racer->number);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          int delay = race->delays[j];
+
+          test_meet (&race->n_there, 2 * (i * N_RACED + j + 1));
+          for (volatile int k = racer->number == 1 ? delay : -delay; k > 0; k--)
+            continue;
+          q_task_return_int (race->tasks[j], racer->number);
+        }
       pthread_barrier_wait (&race->end);
     }
 
@@ -378,7 +391,7 @@ return_racer_thread (gpointer data)
 static void
 test_two_returns_racing (void)
 {
-  ReturnRace race = { .n_rounds = scaled (2000) };
+  ReturnRace race = { .n_rounds = scaled (20000) / N_RACED + 1 };
   ReturnRacer racers[2] = { { &race, 1 }, { &race, 2 } };
   GThread *threads[2];
   int n_won[3] = { 0 };
@@ -390,27 +403,36 @@ test_two_returns_racing (void)
 
   for (int i = 0; i < race.n_rounds; i++)
     {
-      TestReport report = TEST_REPORT_INIT;
-      g_autoptr (GError) error = NULL;
-      gssize result;
+      TestReport reports[N_RACED];
 
-      race.task = q_task_new_async (NULL, NULL, test_report_async_cb, &report);
-      g_test_expect_message (TEST_LOG_DOMAIN, G_LOG_LEVEL_CRITICAL,
-                             "*this second time is ignored*");
+      for (int j = 0; j < N_RACED; j++)
+        {
+          reports[j] = (TestReport) TEST_REPORT_INIT;
+          race.tasks[j] = q_task_new_async (NULL, NULL, test_report_async_cb, &reports[j]);
+          race.delays[j] = g_test_rand_int_range (-20, 21);
+          g_test_expect_message (TEST_LOG_DOMAIN, G_LOG_LEVEL_CRITICAL,
+                                 "*this second time is ignored*");
+        }
+
       pthread_barrier_wait (&race.begin);
       pthread_barrier_wait (&race.end);
       g_test_assert_expected_messages ();
 
-      g_assert_cmpint (report.called, ==, 0);
-      test_run_until (NULL, report.called);
-      test_run_pending (NULL);
-      g_assert_cmpint (report.called, ==, 1);
-      g_assert_true (report.thread == g_thread_self ());
-      result = q_task_propagate_int (race.task, &error);
-      g_assert_no_error (error);
-      g_assert_true (result == 1 || result == 2);
-      n_won[result]++;
-      finish (race.task);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          g_autoptr (GError) error = NULL;
+          gssize result;
+
+          test_run_until (NULL, reports[j].called);
+          test_run_pending (NULL);
+          g_assert_cmpint (reports[j].called, ==, 1);
+          g_assert_true (reports[j].thread == g_thread_self ());
+          result = q_task_propagate_int (race.tasks[j], &error);
+          g_assert_no_error (error);
+          g_assert_true (result == 1 || result == 2);
+          n_won[result]++;
+          finish (race.tasks[j]);
+        }
     }
 
   for (int i = 0; i < 2; i++)
@@ -3212,27 +3234,55 @@ test_cancel_hammered (gconstpointer data)
  */
 typedef struct
 {
-  pthread_barrier_t barrier;
-  QTask *task;
+  pthread_barrier_t begin;
+  pthread_barrier_t end;
+  QTaskPool *pool;
+  QTask *tasks[N_RACED];
+  int delays[N_RACED];
   int n_rounds;
   int n_there;
-  int spin;
-  volatile int sink;
+  int n_ran;
 } PushRace;
 
 static gpointer
-push_racer_thread (gpointer data)
+pushing_thread (gpointer data)
 {
   PushRace *race = data;
 
+  test_pin_thread (0);
   for (int i = 0; i < race->n_rounds; i++)
     {
-      pthread_barrier_wait (&race->barrier);
-      test_meet (&race->n_there, 2 * (i + 1));
-      for (int j = 0; j < race->spin; j++)
-        race->sink = j;
-      q_task_cancel (race->task);
-      pthread_barrier_wait (&race->barrier);
+      pthread_barrier_wait (&race->begin);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          test_meet (&race->n_there, 2 * (i * N_RACED + j + 1));
+          push (race->pool, race->tasks[j], check_worker, &race->n_ran, NULL);
+        }
+      pthread_barrier_wait (&race->end);
+    }
+
+  return NULL;
+}
+
+static gpointer
+cancelling_thread (gpointer data)
+{
+  PushRace *race = data;
+
+  test_pin_thread (1);
+  for (int i = 0; i < race->n_rounds; i++)
+    {
+      pthread_barrier_wait (&race->begin);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          int delay = race->delays[j];
+
+          test_meet (&race->n_there, 2 * (i * N_RACED + j + 1));
+          for (volatile int k = delay; k > 0; k--)
+            continue;
+          q_task_cancel (race->tasks[j]);
+        }
+      pthread_barrier_wait (&race->end);
     }
 
   return NULL;
@@ -3241,36 +3291,49 @@ push_racer_thread (gpointer data)
 static void
 test_cancel_while_pushed (void)
 {
-  QTaskPool *pool = q_task_pool_new ("pushed", 1, 0);
-  PushRace race = { .n_rounds = scaled (5000) };
+  PushRace race = {
+    .pool = q_task_pool_new ("pushed", 1, 0), .n_rounds = scaled (20000) / N_RACED + 1
+  };
   TestHold hold = TEST_HOLD_INIT;
-  int n_called = 0, n_ran = 0;
-  GThread *thread;
+  int n_called = 0;
+  GThread *threads[2];
   QTask *held;
 
-  held = push_hold (pool, &hold);
-  pthread_barrier_init (&race.barrier, NULL, 2);
-  thread = g_thread_new ("cancel", push_racer_thread, &race);
+  held = push_hold (race.pool, &hold);
+  pthread_barrier_init (&race.begin, NULL, 3);
+  pthread_barrier_init (&race.end, NULL, 3);
+  threads[0] = g_thread_new ("push", pushing_thread, &race);
+  threads[1] = g_thread_new ("cancel", cancelling_thread, &race);
 
   for (int i = 0; i < race.n_rounds; i++)
     {
-      race.task = q_task_new (NULL, count_cb, &n_called, NULL);
-      race.spin = g_test_rand_int_range (0, 200);
-      pthread_barrier_wait (&race.barrier);
-      test_meet (&race.n_there, 2 * (i + 1));
-      push (pool, race.task, check_worker, &n_ran, NULL);
-      pthread_barrier_wait (&race.barrier);
+      QTaskPoolStats stats = { 0 };
 
-      g_assert_cmpint (test_pool_stats (pool).queued, ==, 0);
-      test_run_until (NULL, n_called == i + 1);
-      finish (race.task);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          race.tasks[j] = q_task_new (NULL, count_cb, &n_called, NULL);
+          race.delays[j] = g_test_rand_int_range (0, 500);
+        }
+      pthread_barrier_wait (&race.begin);
+      pthread_barrier_wait (&race.end);
+
+      q_task_pool_get_stats (race.pool, &stats);
+      g_assert_cmpuint (stats.queued, ==, 0);
+      test_run_until (NULL, n_called == (i + 1) * N_RACED);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          g_assert_cmpint (q_task_poll (race.tasks[j]), ==, Q_TASK_STATE_STOPPED);
+          finish (race.tasks[j]);
+        }
     }
 
-  g_thread_join (thread);
-  pthread_barrier_destroy (&race.barrier);
+  for (int i = 0; i < 2; i++)
+    g_thread_join (threads[i]);
+  pthread_barrier_destroy (&race.begin);
+  pthread_barrier_destroy (&race.end);
   release (held, &hold);
-  g_assert_cmpint (n_ran, ==, 0);
-  pool_drop (pool);
+  g_assert_cmpint (race.n_ran, ==, 0);
+  pool_drop (race.pool);
 }
 
 /* The owner waits, and somebody cancels: the wait ends, with the callback called, while
