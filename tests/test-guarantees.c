@@ -495,13 +495,13 @@ test_late_report_is_freed (gconstpointer fails)
   pool_drop (pool);
 }
 
-/* Nor does a late error take the place of one that the callback took */
+/* Nor does what comes late take the place of the error that the callback took. */
 static void
-test_late_error_stays_out (void)
+test_late_report_stays_out (gconstpointer fails)
 {
   QTaskPool *pool = q_task_pool_new ("late", 1, 0);
   TestReport report = TEST_REPORT_INIT;
-  LateReport late = { TEST_HOLD_INIT, TEST_FATE_INIT, TRUE };
+  LateReport late = { TEST_HOLD_INIT, TEST_FATE_INIT, fails != NULL };
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
 
   g_assert_true (q_task_set_return_on_cancel (task, TRUE));
@@ -519,6 +519,7 @@ test_late_error_stays_out (void)
   g_assert_null (q_task_get_error (task));
   g_assert_true (q_task_had_error (task));
   g_assert_false (q_task_propagate_error (task, NULL));
+  g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
   finish (task);
   g_assert_cmpint (test_fate_get_count (&late.result), ==, 1);
   pool_drop (pool);
@@ -776,43 +777,6 @@ test_each_called_once (void)
   test_run_pending (NULL);
   for (int i = 0; i < n; i++)
     g_assert_cmpint (n_called[i], ==, 1);
-  pool_drop (pool);
-}
-
-/* One at a time, so that the owner and the thread of the pool go to sleep again and again
- * while the other is about to wake them. The watchdog alone would wake one that missed it.
- */
-static gboolean
-moment_worker (QTask *task,
-               gpointer n,
-               GError **error)
-{
-  for (volatile int i = 0; i < GPOINTER_TO_INT (n); i++)
-    continue;
-
-  return TRUE;
-}
-
-static void
-test_no_wakeup_is_lost (void)
-{
-  QTaskPool *pool = q_task_pool_new ("moments", 1, 0);
-  int n = scaled (20000);
-  gint64 latest = 0;
-
-  for (int i = 0; i < n; i++)
-    {
-      g_autoptr (QTask) task = q_task_new (NULL, NULL, NULL, NULL);
-      gint64 begin = g_get_monotonic_time ();
-
-      for (volatile int j = g_test_rand_int_range (0, 2000); j > 0; j--)
-        continue;
-      push (pool, task, moment_worker, GINT_TO_POINTER (g_test_rand_int_range (0, 20000)), NULL);
-      test_run_until (NULL, q_task_get_completed (task));
-      latest = MAX (latest, g_get_monotonic_time () - begin);
-    }
-
-  g_test_message ("The latest of %d took %d µs", n, (int) latest);
   pool_drop (pool);
 }
 
@@ -2531,6 +2495,40 @@ test_helper_is_not_parked (void)
   pool_drop (pool);
 }
 
+/* One that has helped is still a worker: it is told that it would wait for itself. */
+static gboolean
+wait_twice_worker (QTask *task,
+                   gpointer awaited,
+                   GError **error)
+{
+  if (!q_task_wait_until (awaited, test_end_time (), NULL, error))
+    return FALSE;
+
+  return q_task_wait_until (task, test_end_time (), NULL, error);
+}
+
+static void
+test_oneself_after_helping (void)
+{
+  QTaskPool *pool = q_task_pool_new ("helped", 1, 0);
+  TestHold hold = TEST_HOLD_INIT;
+  g_autoptr (GError) error = NULL;
+  QTask *held, *waiting, *awaited;
+
+  held = push_hold (pool, &hold);
+  awaited = q_task_new (NULL, NULL, NULL, NULL);
+  waiting = push_new (pool, wait_twice_worker, awaited);
+  push (pool, awaited, test_empty_worker, NULL, NULL);
+  release (held, &hold);
+
+  test_run_until (NULL, q_task_get_completed (waiting) && q_task_get_completed (awaited));
+  g_assert_true (q_task_propagate_error (waiting, &error));
+  g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+  finish (waiting);
+  finish (awaited);
+  pool_drop (pool);
+}
+
 /* What other code drives wakes who waits for it as what a worker does */
 static void
 test_wait_for_driven (void)
@@ -3106,6 +3104,38 @@ test_no_wait_for_handlers (void)
   pool_drop (pool);
 }
 
+/* One that runs though it was cancelled, before it was pushed, is the first to run, too. */
+static void
+test_run_cancelled_before (void)
+{
+  QTaskPool *pool = q_task_pool_new ("first", 1, 0);
+  TestReport reports[2] = { TEST_REPORT_INIT, TEST_REPORT_INIT };
+  TestHold hold = TEST_HOLD_INIT;
+  QTask *tasks[2], *held;
+  int n_ran = 0;
+
+  held = push_hold (pool, &hold);
+  for (int i = 0; i < 2; i++)
+    {
+      tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
+      q_task_set_run_cancelled (tasks[i], TRUE);
+      if (i == 1)
+        q_task_cancel (tasks[i]);
+      push (pool, tasks[i], count_worker, &n_ran, NULL);
+    }
+  release (held, &hold);
+  test_run_until (NULL, reports[0].called && reports[1].called);
+  g_assert_cmpint (n_ran, ==, 2);
+  g_assert_cmpint (reports[1].serial, <, reports[0].serial);
+  g_assert_error (reports[1].error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  for (int i = 0; i < 2; i++)
+    {
+      test_report_clear (&reports[i]);
+      finish (tasks[i]);
+    }
+  pool_drop (pool);
+}
+
 /* Hammered: a cancel at each edge of the life of a task, by its own means or the
  * given ones, with each way to behave.
  */
@@ -3334,6 +3364,108 @@ test_cancel_while_pushed (void)
   release (held, &hold);
   g_assert_cmpint (race.n_ran, ==, 0);
   pool_drop (race.pool);
+}
+
+/* A cancel while the pool takes the task out of its queue: it runs, or it does not and is stopped.
+ * The one before it tells when its turn is near.
+ */
+typedef struct
+{
+  pthread_barrier_t begin;
+  pthread_barrier_t end;
+  QTask *tasks[N_RACED];
+  int delays[N_RACED];
+  int n_rounds;
+  int n_there;
+  int n_met;
+} TakeRace;
+
+static void
+pin_second (gpointer unused)
+{
+  test_pin_thread (1);
+}
+
+static gboolean
+meeting_worker (QTask *task,
+                gpointer data,
+                GError **error)
+{
+  TakeRace *race = data;
+
+  test_meet (&race->n_there, 2 * ++race->n_met);
+
+  return TRUE;
+}
+
+static gpointer
+cancelling_taken_thread (gpointer data)
+{
+  TakeRace *race = data;
+
+  test_pin_thread (0);
+  for (int i = 0; i < race->n_rounds; i++)
+    {
+      pthread_barrier_wait (&race->begin);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          int delay = race->delays[j];
+
+          test_meet (&race->n_there, 2 * (i * N_RACED + j + 1));
+          for (volatile int k = delay; k > 0; k--)
+            continue;
+          q_task_cancel (race->tasks[j]);
+        }
+      pthread_barrier_wait (&race->end);
+    }
+
+  return NULL;
+}
+
+static void
+test_cancel_while_taken (void)
+{
+  QTaskPool *pool = q_task_pool_new ("taken", 1, 0);
+  TakeRace race = { .n_rounds = scaled (3000) / N_RACED + 1 };
+  int n_called = 0, n_ran = 0, n_stopped = 0;
+  GThread *thread;
+
+  q_task_pool_set_thread_funcs (pool, pin_second, NULL, NULL, NULL);
+  pthread_barrier_init (&race.begin, NULL, 2);
+  pthread_barrier_init (&race.end, NULL, 2);
+  thread = g_thread_new ("cancel", cancelling_taken_thread, &race);
+
+  for (int i = 0; i < race.n_rounds; i++)
+    {
+      TestHold hold = TEST_HOLD_INIT;
+      QTask *held = push_hold (pool, &hold);
+
+      for (int j = 0; j < N_RACED; j++)
+        {
+          g_autoptr (QTask) before = q_task_new (NULL, count_cb, &n_called, NULL);
+
+          push (pool, before, meeting_worker, &race, NULL);
+          race.tasks[j] = q_task_new (NULL, count_cb, &n_called, NULL);
+          race.delays[j] = g_test_rand_int_range (0, 1000);
+          push (pool, race.tasks[j], check_worker, &n_ran, NULL);
+        }
+      pthread_barrier_wait (&race.begin);
+      release (held, &hold);
+      pthread_barrier_wait (&race.end);
+
+      test_run_until (NULL, n_called == (i + 1) * 2 * N_RACED);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          n_stopped += q_task_poll (race.tasks[j]) == Q_TASK_STATE_STOPPED;
+          finish (race.tasks[j]);
+        }
+    }
+
+  g_thread_join (thread);
+  pthread_barrier_destroy (&race.begin);
+  pthread_barrier_destroy (&race.end);
+  g_test_message ("Of %d, %d ran and %d were stopped", race.n_rounds * N_RACED, n_ran, n_stopped);
+  pool_drop (pool);
 }
 
 /* The owner waits, and somebody cancels: the wait ends, with the callback called, while
@@ -3732,6 +3864,60 @@ test_context_goes_while_queued_to_run (void)
   pool_drop (pool);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
   g_assert_cmpint (report.called, ==, 0);
+}
+
+/* What was made elsewhere goes on. */
+static void
+test_context_goes_alone (void)
+{
+  QTaskPool *pool = q_task_pool_new ("gone", 1, 0);
+  TestReport reports[2] = { TEST_REPORT_INIT, TEST_REPORT_INIT };
+  TestHold hold = TEST_HOLD_INIT;
+  ShortContext context;
+  QTask *tasks[2], *task;
+
+  for (int i = 0; i < 2; i++)
+    tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
+  push (pool, tasks[0], test_hold_worker, &hold, NULL);
+  test_gate_wait (&hold.entered);
+  push (pool, tasks[1], test_empty_worker, NULL, NULL);
+
+  short_context_init (&context);
+  task = push_new (pool, test_empty_worker, NULL);
+  g_main_context_pop_thread_default (context.context);
+  short_context_end (&context, NULL);
+  g_assert_finalize_object (task);
+  g_assert_cmpint (q_task_poll (tasks[0]), ==, Q_TASK_STATE_RUNNING);
+  g_assert_cmpint (q_task_poll (tasks[1]), ==, Q_TASK_STATE_QUEUED);
+
+  test_gate_open (&hold.release);
+  for (int i = 0; i < 2; i++)
+    {
+      test_run_until (NULL, reports[i].called);
+      g_assert_no_error (reports[i].error);
+      finish (tasks[i]);
+    }
+  pool_drop (pool);
+}
+
+/* A notification that waits for its time holds the task no longer. */
+static void
+test_context_goes_before_progress (void)
+{
+  ShortContext context;
+  QTask *task;
+
+  short_context_init (&context);
+  task = q_task_new (NULL, NULL, NULL, NULL);
+  q_task_set_progress_interval (task, G_TIME_SPAN_MINUTE);
+  for (int i = 1; i < 3; i++)
+    {
+      q_task_set_progress (task, i / 4.0, NULL);
+      test_run_pending (context.context);
+    }
+  g_main_context_pop_thread_default (context.context);
+  short_context_end (&context, NULL);
+  g_assert_finalize_object (task);
 }
 
 /* Asked to stop, and what the worker still uses stays until it has ended. */
@@ -4367,7 +4553,8 @@ main (int argc,
   add (G1 "/two-returns-racing", test_two_returns_racing);
   add_data (G1 "/late-result-is-freed", FALSE, test_late_report_is_freed);
   add_data (G1 "/late-error-is-freed", TRUE, test_late_report_is_freed);
-  add (G1 "/late-error-stays-out", test_late_error_stays_out);
+  add_data (G1 "/late-result-stays-out", FALSE, test_late_report_stays_out);
+  add_data (G1 "/late-error-stays-out", TRUE, test_late_report_stays_out);
   add_data (G1 "/never-returned", FALSE, test_never_returned);
   add_data (G1 "/never-returned-elsewhere", TRUE, test_never_returned);
 
@@ -4378,7 +4565,6 @@ main (int argc,
   add (G2 "/worker-is-no-owner", test_worker_is_no_owner);
   add (G2 "/context-of-another-thread", test_context_of_another_thread);
   add (G2 "/each-of-many", test_each_called_once);
-  add (G2 "/no-wakeup-is-lost", test_no_wakeup_is_lost);
 
   add_handed_over ();
   add (G3 "/owner-in-a-loop", test_handed_over_in_loop);
@@ -4421,6 +4607,7 @@ main (int argc,
   add (G6 "/serial-pool-for-another", test_wait_in_serial_pool_for_other);
   add (G6 "/serial-pool-waits-alone", test_serial_pool_waits_alone);
   add (G6 "/helper-is-not-parked", test_helper_is_not_parked);
+  add (G6 "/oneself-after-helping", test_oneself_after_helping);
   add (G6 "/driven-by-other-code", test_wait_for_driven);
   add (G6 "/owner-in-a-worker-is-not-parked", test_owner_in_worker_is_not_parked);
   add (G6 "/ring-of-a-synchronous-run", test_ring_of_sync_run);
@@ -4449,7 +4636,9 @@ main (int argc,
   add (G7 "/before-and-after", test_cancel_before_and_after);
   add (G7 "/many-queued", test_cancel_many_queued);
   add_cancel_hammered ();
+  add (G7 "/run-cancelled-before", test_run_cancelled_before);
   add (G7 "/while-pushed", test_cancel_while_pushed);
+  add (G7 "/while-taken", test_cancel_while_taken);
   add_data (G7 "/owner-waits/own", 0, test_cancel_while_owner_waits);
   add_data (G7 "/owner-waits/run-cancelled", 1, test_cancel_while_owner_waits);
   add_data (G7 "/owner-waits/return-on-cancel", 2, test_cancel_while_owner_waits);
@@ -4461,6 +4650,8 @@ main (int argc,
   add_data (G11 "/queued", FALSE, test_context_goes_while_queued);
   add_data (G11 "/queued-and-kept", TRUE, test_context_goes_while_queued);
   add (G11 "/queued-run-cancelled", test_context_goes_while_queued_to_run);
+  add (G11 "/alone", test_context_goes_alone);
+  add (G11 "/before-progress", test_context_goes_before_progress);
   add_data (G11 "/running", FALSE, test_context_goes_while_running);
   add_data (G11 "/running-and-kept", TRUE, test_context_goes_while_running);
   add (G11 "/running-and-forgotten", test_context_goes_and_is_forgotten);
