@@ -149,6 +149,14 @@ typedef struct
   /* Whether the worker of the task is to make room for something more urgent. */
   gboolean (*is_pressed)    (QTaskRunner *runner,
                              QTask       *task);
+  /* Where not NULL: the task, which runs, was asked to stop; somebody blocks until it is over;
+   * it has new progress, and TRUE tells that q_task_take_progress() follows. */
+  void     (*stop)          (QTaskRunner *runner,
+                             QTask       *task);
+  void     (*waited)        (QTaskRunner *runner,
+                             QTask       *task);
+  gboolean (*progress)      (QTaskRunner *runner,
+                             QTask       *task);
   /* The calling worker is about to block, or goes on. */
   void     (*park)          (QTaskRunner *runner);
   void     (*unpark)        (QTaskRunner *runner);
@@ -316,6 +324,7 @@ gboolean    q_task_start                (QTask          *task,
                                          GError        **error);
 gboolean    q_task_unstart              (QTask          *task);
 void        q_task_set_queued           (QTask          *task);
+gboolean    q_task_set_running          (QTask          *task);
 QTaskFrame *q_task_get_current_frame    (void);
 QTaskState  q_task_run_worker           (QTask          *task,
                                          QTaskRunner    *runner,
@@ -367,6 +376,9 @@ void        q_task_drop_bindings        (QTask          *task);
 void        q_task_flush_progress       (QTask          *task,
                                          gboolean        lost);
 gint64      q_task_serve_progress       (QTask          *task);
+gboolean    q_task_take_progress        (QTask          *task,
+                                         double         *fraction,
+                                         char          **text);
 void        q_task_free_progress        (QTaskPrivate   *priv);
 
 /* q-task-wait.c */

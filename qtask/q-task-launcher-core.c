@@ -1,0 +1,1385 @@
+/* q-task-launcher-core.c: the queue and the processes of a QTaskLauncher
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The core is what processes and tasks hold, so that a launcher can be dropped anywhere. It
+ * has one thread, the manager, which starts processes, reads from those that nobody else reads
+ * from, sends what did not go at once, kills what does not stop, closes what idles, and reaps
+ * what has ended. It does so with poll() and without a GMainContext, which would cost a
+ * descriptor that may not be there.
+ *
+ * A task that finds an idle process is sent to it by the thread that starts it; if that is its
+ * owner, the answer is read in its own main loop too, which saves two switches of threads. That
+ * is for quick answers to those who iterate their loop: after a few milliseconds the manager
+ * takes over, and at once if somebody blocks. All other tasks are the manager's. So what the
+ * owner's loop does is of no import to whether a task ends.
+ *
+ * A process is taken from its list by the manager alone, once it was closed and reaped; the task
+ * that it ran, if any, ends then.
+ */
+
+#include "config.h"
+
+#include <errno.h>
+#include <glib/gi18n-lib.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "q-task-process-private.h"
+
+/* How long the source of an owner is the one to read. */
+#define TAKEOVER_USEC (5 * G_TIME_SPAN_MILLISECOND)
+
+/* How often the manager looks for tasks to take over, before it sleeps */
+#define NAP_ROUNDS 8
+
+/* How often it looks whether a channel has room again */
+#define PAUSE_USEC (2 * G_TIME_SPAN_MILLISECOND)
+
+/* How often it looks whether a busy process has ended, while others hold its socket */
+#define WATCH_USEC G_TIME_SPAN_SECOND
+
+/* How often it looks whether one that was closed has ended: at first, and at most */
+#define REAP_USEC (500)
+#define REAP_MAX_USEC (50 * G_TIME_SPAN_MILLISECOND)
+
+#define DEFAULT_IDLE_TIMEOUT (30 * G_TIME_SPAN_SECOND)
+#define DEFAULT_KILL_TIMEOUT (5 * G_TIME_SPAN_SECOND)
+#define DEFAULT_MAX_MESSAGE_SIZE (64 * 1024 * 1024)
+
+#define NEVER G_MAXINT64
+
+static QTaskLauncherCore *
+core_from_runner (QTaskRunner *runner)
+{
+  return (QTaskLauncherCore *) runner;
+}
+
+static QTaskJob *
+get_job (QTask *task)
+{
+  return q_task_get_private (task)->worker_data;
+}
+
+static void
+job_free (gpointer data)
+{
+  QTaskJob *job = data;
+
+  g_variant_unref (job->request);
+  g_free (job);
+}
+
+/* The manager's sleep */
+
+void
+q_task_launcher_core_wake_locked (QTaskLauncherCore *core)
+{
+  guint64 one = 1;
+
+  if (core->is_woken)
+    return;
+
+  core->is_woken = TRUE;
+  if (core->wakes_at != 0)
+    while (write (core->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
+      ;
+}
+
+static inline void
+wake_locked (QTaskLauncherCore *core)
+{
+  q_task_launcher_core_wake_locked (core);
+}
+
+/* Sees to it that the manager is awake at @when. */
+static void
+wake_by_locked (QTaskLauncherCore *core,
+                gint64 when)
+{
+  if (core->wakes_at == 0 || core->wakes_at > when)
+    wake_locked (core);
+}
+
+void
+q_task_launcher_core_wake (QTaskLauncherCore *core)
+{
+  g_mutex_lock (&core->lock);
+  wake_locked (core);
+  g_mutex_unlock (&core->lock);
+}
+
+/* Tasks */
+
+/* A task is over, with @error if that is not NULL, and no process has it. Takes @error, and the
+ * reference of the run. To be called with no lock held. */
+void
+q_task_launcher_core_finish (QTaskLauncherCore *core G_GNUC_UNUSED,
+                             QTask *task,
+                             GError *error)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskChannel *channel = q_task_get_worker_channel (task);
+  gboolean is_stopped = error != NULL && (q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0;
+
+  if (channel != NULL)
+    q_task_channel_set_notify (channel, NULL, NULL);
+
+  q_task_unwatch_stop (task);
+  q_task_end_run (task, error, is_stopped ? Q_TASK_STATE_STOPPED : Q_TASK_STATE_FINISHED);
+}
+
+static gboolean
+is_queued (QTask *task)
+{
+  return q_task_get_private (task)->is_queued;
+}
+
+static void
+enqueue_locked (QTaskLauncherCore *core,
+                QTask *task,
+                gint64 key)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+
+  q_task_queue_insert (&core->queue, &priv->node, key);
+  priv->is_queued = TRUE;
+}
+
+static void
+dequeue_locked (QTaskLauncherCore *core,
+                QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+
+  q_task_queue_remove (&core->queue, &priv->node);
+  priv->is_queued = FALSE;
+}
+
+static QTask *
+pop_locked (QTaskLauncherCore *core)
+{
+  QTaskNode *node = q_task_queue_peek (&core->queue);
+  QTask *task;
+
+  if (node == NULL)
+    return NULL;
+
+  task = q_task_from_node (node);
+  dequeue_locked (core, task);
+
+  return task;
+}
+
+/* Makes the process that of the task, with the reference of its run. */
+static void
+assign_locked (QTaskProcess *process,
+               QTask *task)
+{
+  process->state = Q_TASK_PROCESS_BUSY;
+  process->task = task;
+  process->is_owned = FALSE;
+  process->is_asked = FALSE;
+  process->kill_at = 0;
+  process->reap_at = 0;
+  get_job (task)->process = process;
+}
+
+/* The process is not to have another task. */
+static void
+retire_locked (QTaskProcess *process)
+{
+  QTaskLauncherCore *core = process->core;
+
+  if (process->state == Q_TASK_PROCESS_GONE)
+    return;
+
+  process->state = Q_TASK_PROCESS_GONE;
+  process->is_owned = FALSE;
+  process->kill_at = 0;
+  process->reap_at = 0;
+  process->reap_delay = REAP_USEC;
+  core->n_gone++;
+  wake_locked (core);
+}
+
+/* It has ended, or, with @failure, is of no use any more. Takes @failure. */
+void
+q_task_process_failed (QTaskProcess *process,
+                       GError *failure)
+{
+  QTaskLauncherCore *core = process->core;
+
+  g_mutex_lock (&core->lock);
+
+  if (process->failure == NULL && process->state != Q_TASK_PROCESS_GONE)
+    process->failure = g_steal_pointer (&failure);
+  retire_locked (process);
+
+  g_mutex_unlock (&core->lock);
+
+  g_clear_error (&failure);
+}
+
+/* The process has done its task: gives it another one, or lets it idle. To be called with no lock
+ * held. */
+void
+q_task_launcher_core_next (QTaskProcess *process)
+{
+  QTaskLauncherCore *core = process->core;
+  QTask *task = NULL;
+
+  do
+    {
+      g_mutex_lock (&core->lock);
+
+      if (process->state == Q_TASK_PROCESS_BUSY && process->task == NULL)
+        {
+          process->n_tasks++;
+
+          if (core->max_tasks > 0 && process->n_tasks >= core->max_tasks)
+            {
+              retire_locked (process);
+            }
+          else if ((task = pop_locked (core)) != NULL)
+            {
+              assign_locked (process, task);
+              wake_locked (core);
+            }
+          else
+            {
+              process->state = Q_TASK_PROCESS_IDLE;
+              process->is_owned = FALSE;
+              process->idle_since = g_get_monotonic_time ();
+
+              if (core->is_dropped || core->processes->len - core->n_gone > core->max_processes)
+                retire_locked (process);
+              else if (process->source == NULL)
+                wake_locked (core);
+              else if (core->idle_timeout >= 0)
+                wake_by_locked (core, process->idle_since + core->idle_timeout);
+            }
+        }
+      else
+        {
+          task = NULL;
+        }
+
+      g_mutex_unlock (&core->lock);
+    }
+  while (task != NULL && !q_task_process_start_task (process, task));
+}
+
+/* The runner */
+
+static gboolean
+core_withdraw (QTaskRunner *runner,
+               QTask *task)
+{
+  QTaskLauncherCore *core = core_from_runner (runner);
+  gboolean withdrawn;
+
+  g_mutex_lock (&core->lock);
+  withdrawn = is_queued (task);
+  if (withdrawn)
+    dequeue_locked (core, task);
+  if (core->is_dropped)
+    wake_locked (core);
+  g_mutex_unlock (&core->lock);
+
+  return withdrawn;
+}
+
+static void
+core_move_to_front (QTaskRunner *runner,
+                    QTask *task)
+{
+  QTaskLauncherCore *core = core_from_runner (runner);
+
+  g_mutex_lock (&core->lock);
+  if (is_queued (task))
+    {
+      dequeue_locked (core, task);
+      enqueue_locked (core, task, G_MININT64);
+    }
+  g_mutex_unlock (&core->lock);
+}
+
+static gboolean
+core_help (QTaskRunner *runner G_GNUC_UNUSED,
+           QTask *task G_GNUC_UNUSED)
+{
+  return FALSE;
+}
+
+static void
+core_requeue (QTaskRunner *runner G_GNUC_UNUSED,
+              QTask *task G_GNUC_UNUSED)
+{
+  g_assert_not_reached ();
+}
+
+static gboolean
+core_is_pressed (QTaskRunner *runner G_GNUC_UNUSED,
+                 QTask *task G_GNUC_UNUSED)
+{
+  return FALSE;
+}
+
+/* The task may be over already: it is only compared. */
+static QTaskProcess *
+find_process_locked (QTaskLauncherCore *core,
+                     QTask *task)
+{
+  for (guint i = 0; i < core->processes->len; i++)
+    {
+      QTaskProcess *process = core->processes->pdata[i];
+
+      if (process->task == task)
+        return process;
+    }
+
+  return NULL;
+}
+
+static void
+core_stop (QTaskRunner *runner,
+           QTask *task)
+{
+  QTaskLauncherCore *core = core_from_runner (runner);
+  QTaskProcess *process;
+
+  g_mutex_lock (&core->lock);
+  process = find_process_locked (core, task);
+  if (process != NULL)
+    q_task_process_ref (process);
+  g_mutex_unlock (&core->lock);
+
+  if (process == NULL)
+    return;
+
+  q_task_process_cancel_task (process, task);
+  q_task_process_unref (process);
+}
+
+/* Who blocks does not iterate the context of the task. */
+static void
+core_waited (QTaskRunner *runner,
+             QTask *task)
+{
+  QTaskLauncherCore *core = core_from_runner (runner);
+  QTaskProcess *process;
+
+  g_mutex_lock (&core->lock);
+  process = find_process_locked (core, task);
+  if (process != NULL && process->is_owned)
+    {
+      process->takeover_at = 0;
+      wake_locked (core);
+    }
+  g_mutex_unlock (&core->lock);
+}
+
+static void
+core_park (QTaskRunner *runner G_GNUC_UNUSED)
+{
+}
+
+static gboolean
+core_compensate (QTaskRunner *runner G_GNUC_UNUSED)
+{
+  return TRUE;
+}
+
+static QTask *
+core_ref_blocker (QTaskRunner *runner G_GNUC_UNUSED)
+{
+  return NULL;
+}
+
+static void
+core_runner_ref (QTaskRunner *runner)
+{
+  q_task_launcher_core_ref (core_from_runner (runner));
+}
+
+static void
+core_runner_unref (QTaskRunner *runner)
+{
+  q_task_launcher_core_unref (core_from_runner (runner));
+}
+
+static const QTaskRunnerFuncs runner_funcs = {
+  .withdraw = core_withdraw,
+  .move_to_front = core_move_to_front,
+  .help = core_help,
+  .requeue = core_requeue,
+  .is_pressed = core_is_pressed,
+  .stop = core_stop,
+  .waited = core_waited,
+  .park = core_park,
+  .unpark = core_park,
+  .compensate = core_compensate,
+  .ref_blocker = core_ref_blocker,
+  .ref = core_runner_ref,
+  .unref = core_runner_unref,
+};
+
+/* The source of an owner */
+
+typedef struct
+{
+  GSource source;
+  QTaskProcess *process;
+} OwnerSource;
+
+static gboolean
+owner_source_dispatch (GSource *source,
+                       GSourceFunc callback G_GNUC_UNUSED,
+                       gpointer data G_GNUC_UNUSED)
+{
+  OwnerSource *self = (OwnerSource *) source;
+  QTaskProcess *process = q_task_process_ref (self->process);
+  GError *error = NULL;
+  QTask *task;
+
+  /* A callback may iterate the context. */
+  g_source_ref (source);
+
+  if (g_source_get_ready_time (source) != -1)
+    g_source_set_ready_time (source, -1);
+
+  task = q_task_process_serve (process, &error);
+
+  if (task == NULL && g_atomic_int_get (&process->has_more))
+    g_source_set_ready_time (source, 0);
+
+  if (task != NULL)
+    {
+      QTaskDispatch *dispatch = q_task_get_private (task)->dispatch;
+      gboolean is_here = q_task_dispatch_get_context (dispatch) == g_source_get_context (source);
+
+      g_object_ref (task);
+      q_task_launcher_core_finish (process->core, task, error);
+
+      if (is_here)
+        q_task_take_completion (task);
+
+      g_object_unref (task);
+    }
+
+  q_task_process_unref (process);
+  g_source_unref (source);
+
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+owner_source_finalize (GSource *source)
+{
+  q_task_process_unref (((OwnerSource *) source)->process);
+}
+
+static GSourceFuncs owner_source_funcs = {
+  .dispatch = owner_source_dispatch,
+  .finalize = owner_source_finalize,
+};
+
+/* Has the answer to @task, which was just assigned, read in the context of its owner, who is the
+ * caller. */
+static void
+attach_to_owner (QTaskProcess *process,
+                 QTask *task)
+{
+  QTaskLauncherCore *core = process->core;
+  QTaskPrivate *priv = q_task_get_private (task);
+  GMainContext *context = q_task_dispatch_get_context (priv->dispatch);
+  int priority = q_task_get_delivery_priority (priv);
+  GSource *old = NULL;
+  GSource *source = NULL;
+
+  g_mutex_lock (&core->lock);
+
+  process->is_owned = TRUE;
+  process->takeover_at = g_get_monotonic_time () + TAKEOVER_USEC;
+  wake_by_locked (core, process->takeover_at);
+
+  if (process->source == NULL || process->source_context != context ||
+      g_source_is_destroyed (process->source))
+    {
+      old = g_steal_pointer (&process->source);
+      source = g_source_new (&owner_source_funcs, sizeof (OwnerSource));
+      ((OwnerSource *) source)->process = q_task_process_ref (process);
+      g_source_add_unix_fd (source, process->peer.in_fd, G_IO_IN);
+      g_source_set_static_name (source, "[qtask] worker process");
+      g_source_set_can_recurse (source, TRUE);
+      g_source_set_priority (source, priority);
+      process->source = g_source_ref (source);
+      process->source_context = context;
+    }
+  else if (g_source_get_priority (process->source) != priority)
+    {
+      old = g_source_ref (process->source);
+    }
+
+  g_mutex_unlock (&core->lock);
+
+  if (source != NULL)
+    {
+      if (old != NULL)
+        g_source_destroy (old);
+      g_source_attach (source, context);
+      g_source_unref (source);
+    }
+  else if (old != NULL)
+    {
+      g_source_set_priority (old, priority);
+    }
+
+  if (old != NULL)
+    g_source_unref (old);
+}
+
+/* The manager */
+
+static gboolean
+is_done_locked (QTaskLauncherCore *core)
+{
+  return core->is_dropped && core->queue.length == 0 && core->processes->len == 0;
+}
+
+static void
+reap_locked (QTaskProcess *process)
+{
+  pid_t pid;
+
+  if (process->pid == 0)
+    return;
+
+  do
+    pid = waitpid (process->pid, &process->status, WNOHANG);
+  while (pid < 0 && errno == EINTR);
+
+  /* If somebody else has reaped it, there is no status. */
+  if (pid < 0)
+    process->status = 0;
+  if (pid != 0)
+    process->pid = 0;
+}
+
+static void
+serve (QTaskProcess *process)
+{
+  GError *error = NULL;
+  QTask *task = q_task_process_serve (process, &error);
+
+  if (task != NULL)
+    q_task_launcher_core_finish (process->core, task, error);
+}
+
+static gint64
+earlier (gint64 a,
+         gint64 b)
+{
+  return MIN (a, b);
+}
+
+/* Takes the reading from the source of an owner. With the lock, which it drops and takes
+ * again. */
+static void
+take_over_locked (QTaskProcess *process)
+{
+  QTaskLauncherCore *core = process->core;
+  GSource *source = g_steal_pointer (&process->source);
+
+  process->is_owned = FALSE;
+
+  if (source == NULL)
+    return;
+
+  g_mutex_unlock (&core->lock);
+  g_source_destroy (source);
+  g_source_unref (source);
+  g_mutex_lock (&core->lock);
+}
+
+/* Looks after a process that has none to read or run, until it has been reaped. With the lock,
+ * which it drops and takes again. Returns when to look again, or NEVER if it has gone. */
+static gint64
+tend_gone_locked (QTaskProcess *process,
+                  gint64 now)
+{
+  QTaskLauncherCore *core = process->core;
+  GError *error = NULL;
+  QTask *task;
+
+  if (!process->is_closed)
+    {
+      process->is_closed = TRUE;
+      process->kill_at = now + (core->kill_timeout >= 0 ? core->kill_timeout : DEFAULT_KILL_TIMEOUT);
+      if (process->failure != NULL)
+        process->kill_at = now;
+
+      g_mutex_unlock (&core->lock);
+      q_task_process_close (process);
+      g_mutex_lock (&core->lock);
+    }
+
+  reap_locked (process);
+
+  if (process->pid != 0)
+    {
+      if (now >= process->kill_at)
+        {
+          kill (process->pid, SIGKILL);
+          process->kill_at = NEVER;
+        }
+
+      process->reap_at = now + process->reap_delay;
+      process->reap_delay = MIN (process->reap_delay * 2, REAP_MAX_USEC);
+
+      return earlier (process->reap_at, process->kill_at);
+    }
+
+  task = g_steal_pointer (&process->task);
+  if (task != NULL)
+    get_job (task)->process = NULL;
+  g_ptr_array_remove (core->processes, q_task_process_ref (process));
+  core->n_gone--;
+
+  g_mutex_unlock (&core->lock);
+
+  if (task != NULL)
+    {
+      guint word = q_task_get_word (q_task_get_private (task));
+
+      g_mutex_lock (&process->peer.lock);
+      process->sending = NULL;
+      g_mutex_unlock (&process->peer.lock);
+
+      q_task_process_read_stderr (process);
+      if (process->is_killed)
+        error = q_task_new_stop_error (word & Q_TASK_WORD_TIMED_OUT ? Q_TASK_STOP_TIMEOUT
+                                                                    : Q_TASK_STOP_CANCEL);
+      else
+        error = q_task_process_new_error (process);
+      q_task_launcher_core_finish (core, task, error);
+    }
+
+  q_task_process_unref (process);
+
+  g_mutex_lock (&core->lock);
+
+  return NEVER;
+}
+
+/* Does for a process what its time has come for. With the lock, which it may drop and take
+ * again. Returns when to look again. */
+static gint64
+tend_locked (QTaskProcess *process,
+             gint64 now)
+{
+  QTaskLauncherCore *core = process->core;
+  gint64 next = NEVER;
+
+  switch (process->state)
+    {
+    case Q_TASK_PROCESS_BUSY:
+      if (process->kill_at > 0 && now >= process->kill_at)
+        {
+          process->kill_at = 0;
+          process->is_killed = TRUE;
+          if (process->pid != 0)
+            kill (process->pid, SIGKILL);
+        }
+      else if (process->kill_at > 0)
+        {
+          next = earlier (next, process->kill_at);
+        }
+
+      if (process->source != NULL && (!process->is_owned || now >= process->takeover_at))
+        {
+          take_over_locked (process);
+          return now; /* the state may be another by now */
+        }
+      if (process->is_owned)
+        next = earlier (next, process->takeover_at);
+
+      if (process->reap_at == 0)
+        {
+          process->reap_at = now + WATCH_USEC;
+        }
+      else if (now >= process->reap_at)
+        {
+          process->reap_at = now + WATCH_USEC;
+          reap_locked (process);
+
+          /* What it said is read first. */
+          if (process->pid == 0)
+            {
+              QTask *task = process->task;
+
+              g_mutex_unlock (&core->lock);
+              serve (process);
+              g_mutex_lock (&core->lock);
+
+              if (process->task == task && !g_atomic_int_get (&process->is_paused) &&
+                  !g_atomic_int_get (&process->has_more))
+                {
+                  retire_locked (process);
+                  return now;
+                }
+            }
+        }
+      return earlier (next, process->reap_at);
+
+    case Q_TASK_PROCESS_IDLE:
+      if (process->source != NULL && g_source_is_destroyed (process->source))
+        {
+          take_over_locked (process);
+          return now;
+        }
+
+      if (core->idle_timeout >= 0)
+        next = process->idle_since + core->idle_timeout;
+      if (core->is_dropped || now >= next ||
+          core->processes->len - core->n_gone > core->max_processes)
+        {
+          retire_locked (process);
+          return now;
+        }
+      return next;
+
+    case Q_TASK_PROCESS_GONE:
+    default:
+      return tend_gone_locked (process, now);
+    }
+}
+
+static void
+setup_clear (QTaskProcessSetup *setup)
+{
+  g_strfreev (setup->argv);
+  g_strfreev (setup->environment);
+  g_free (setup->directory);
+}
+
+static void
+setup_copy (QTaskProcessSetup *copy,
+            const QTaskProcessSetup *setup)
+{
+  *copy = *setup;
+  copy->argv = g_strdupv (setup->argv);
+  copy->environment = g_strdupv (setup->environment);
+  copy->directory = g_strdup (setup->directory);
+}
+
+static gboolean
+wants_process_locked (QTaskLauncherCore *core)
+{
+  return core->queue.length > 0 && core->processes->len - core->n_gone < core->max_processes;
+}
+
+/* Starts a process for the first in the queue. With the lock, which it drops and takes again. */
+static void
+spawn_locked (QTaskLauncherCore *core)
+{
+  QTaskProcess *process;
+  QTaskProcessSetup setup;
+  GError *error = NULL;
+  QTask *task;
+
+  setup_copy (&setup, &core->setup);
+  g_mutex_unlock (&core->lock);
+  process = q_task_process_spawn (core, &setup, &error);
+  setup_clear (&setup);
+  g_mutex_lock (&core->lock);
+
+  if (process != NULL)
+    g_ptr_array_add (core->processes, process);
+
+  task = pop_locked (core);
+
+  if (task == NULL)
+    {
+      g_clear_error (&error);
+      return;
+    }
+
+  if (process != NULL)
+    {
+      assign_locked (process, task);
+      q_task_process_ref (process);
+    }
+
+  g_mutex_unlock (&core->lock);
+
+  if (process == NULL)
+    {
+      q_task_set_running (task);
+      q_task_launcher_core_finish (core, task, error);
+    }
+  else
+    {
+      if (!q_task_process_start_task (process, task))
+        q_task_launcher_core_next (process);
+      q_task_process_unref (process);
+    }
+
+  g_mutex_lock (&core->lock);
+}
+
+typedef struct
+{
+  QTaskProcess *process; /* owned */
+  gboolean is_stderr;
+} Polled;
+
+static void
+add_fd (GArray *fds,
+        GArray *polled,
+        int fd,
+        short events,
+        QTaskProcess *process,
+        gboolean is_stderr)
+{
+  struct pollfd item = { .fd = fd, .events = events };
+  Polled what = { process != NULL ? q_task_process_ref (process) : NULL, is_stderr };
+
+  g_array_append_val (fds, item);
+  g_array_append_val (polled, what);
+}
+
+static void
+gather_locked (QTaskLauncherCore *core,
+               GArray *fds,
+               GArray *polled)
+{
+  add_fd (fds, polled, core->wake_fd, POLLIN, NULL, FALSE);
+
+  for (guint i = 0; i < core->processes->len; i++)
+    {
+      QTaskProcess *process = core->processes->pdata[i];
+      short events = 0;
+
+      if (process->stderr_fd >= 0)
+        add_fd (fds, polled, process->stderr_fd, POLLIN, process, TRUE);
+
+      if (process->state == Q_TASK_PROCESS_GONE)
+        continue;
+
+      if (!process->is_owned && !g_atomic_int_get (&process->is_paused) &&
+          (process->state == Q_TASK_PROCESS_BUSY || process->source == NULL))
+        events |= POLLIN;
+      if (g_atomic_int_get (&process->peer.is_pending))
+        events |= POLLOUT;
+
+      if (events != 0)
+        add_fd (fds, polled, process->peer.in_fd, events, process, FALSE);
+    }
+}
+
+static void
+handle_ready (GArray *fds,
+              GArray *polled)
+{
+  for (guint i = 0; i < fds->len; i++)
+    {
+      const struct pollfd *fd = &g_array_index (fds, struct pollfd, i);
+      Polled *what = &g_array_index (polled, Polled, i);
+
+      if (fd->revents == 0)
+        continue;
+
+      if (what->process == NULL)
+        {
+          guint64 count;
+
+          while (read (fd->fd, &count, sizeof count) < 0 && errno == EINTR)
+            ;
+        }
+      else if (what->is_stderr)
+        {
+          q_task_process_read_stderr (what->process);
+        }
+      else
+        {
+          if ((fd->revents & ~POLLIN) != 0 && (fd->events & POLLOUT) != 0)
+            q_task_process_flush (what->process);
+          if ((fd->revents & ~POLLOUT) != 0)
+            serve (what->process);
+        }
+    }
+}
+
+static void
+clear_polled (GArray *fds,
+              GArray *polled)
+{
+  for (guint i = 0; i < polled->len; i++)
+    if (g_array_index (polled, Polled, i).process != NULL)
+      q_task_process_unref (g_array_index (polled, Polled, i).process);
+
+  g_array_set_size (fds, 0);
+  g_array_set_size (polled, 0);
+}
+
+/* Tends all processes. With the lock, which it may drop and take again. Returns when to look
+ * again. */
+static gint64
+tend_all_locked (QTaskLauncherCore *core,
+                 gint64 now)
+{
+  g_autoptr (GPtrArray) processes = NULL;
+  gint64 next = NEVER;
+
+  processes = g_ptr_array_new_with_free_func ((GDestroyNotify) q_task_process_unref);
+  for (guint i = 0; i < core->processes->len; i++)
+    g_ptr_array_add (processes, q_task_process_ref (core->processes->pdata[i]));
+
+  for (guint i = 0; i < processes->len; i++)
+    {
+      QTaskProcess *process = processes->pdata[i];
+
+      next = earlier (next, tend_locked (process, now));
+
+      /* Room in its channel is seen by trying; more that was read, by going on. */
+      if (process->state == Q_TASK_PROCESS_BUSY && !process->is_owned &&
+          (g_atomic_int_get (&process->has_more) || g_atomic_int_get (&process->is_paused)))
+        {
+          g_mutex_unlock (&core->lock);
+          serve (process);
+          g_mutex_lock (&core->lock);
+          next = earlier (next, now + (g_atomic_int_get (&process->is_paused) ? PAUSE_USEC : 0));
+        }
+    }
+
+  /* They are not to be freed with the lock held: they hold the core. */
+  g_mutex_unlock (&core->lock);
+  g_clear_pointer (&processes, g_ptr_array_unref);
+  g_mutex_lock (&core->lock);
+
+  return next;
+}
+
+static gboolean
+has_owned_locked (QTaskLauncherCore *core)
+{
+  for (guint i = 0; i < core->processes->len; i++)
+    if (((QTaskProcess *) core->processes->pdata[i])->is_owned)
+      return TRUE;
+
+  return FALSE;
+}
+
+static gpointer
+manager_main (gpointer data)
+{
+  QTaskLauncherCore *core = data;
+  GArray *fds = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
+  GArray *polled = g_array_new (FALSE, FALSE, sizeof (Polled));
+  guint naps = 0;
+
+  g_mutex_lock (&core->lock);
+
+  while (!is_done_locked (core))
+    {
+      gint64 now = g_get_monotonic_time ();
+      gint64 next;
+
+      core->is_woken = FALSE;
+      next = tend_all_locked (core, now);
+
+      if (wants_process_locked (core))
+        {
+          spawn_locked (core);
+          continue;
+        }
+
+      if (core->is_woken || next <= now || is_done_locked (core))
+        continue;
+
+      /* While quick tasks keep coming, waking it for each would cost more. */
+      if (has_owned_locked (core))
+        naps = NAP_ROUNDS;
+      if (naps > 0)
+        {
+          naps--;
+          next = earlier (next, now + TAKEOVER_USEC);
+        }
+
+      gather_locked (core, fds, polled);
+      core->wakes_at = next;
+      g_mutex_unlock (&core->lock);
+
+      if (next == NEVER)
+        poll ((struct pollfd *) fds->data, fds->len, -1);
+      else
+        poll ((struct pollfd *) fds->data, fds->len,
+              (int) CLAMP ((next - now + 999) / 1000, 0, G_MAXINT / 2));
+
+      g_mutex_lock (&core->lock);
+      core->wakes_at = 0;
+      g_mutex_unlock (&core->lock);
+
+      handle_ready (fds, polled);
+      clear_polled (fds, polled);
+
+      g_mutex_lock (&core->lock);
+    }
+
+  g_mutex_unlock (&core->lock);
+
+  g_array_unref (fds);
+  g_array_unref (polled);
+  q_task_launcher_core_unref (core);
+
+  return NULL;
+}
+
+static gboolean
+ensure_manager (QTaskLauncherCore *core,
+                GError **error)
+{
+  GThread *thread;
+  gboolean is_there;
+
+  g_mutex_lock (&core->lock);
+  is_there = core->manager != NULL;
+
+  if (!is_there)
+    {
+      if (core->wake_fd < 0)
+        core->wake_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+      if (core->wake_fd < 0)
+        {
+          int saved_errno = errno;
+
+          g_set_error (error, G_IO_ERROR, g_io_error_from_errno (saved_errno),
+                       _("No worker process can be started: %s"), g_strerror (saved_errno));
+        }
+      else
+        {
+          thread = g_thread_try_new ("qtask-launcher", manager_main,
+                                     q_task_launcher_core_ref (core), error);
+          if (thread == NULL)
+            {
+              g_atomic_int_add (&core->ref_count, -1);
+            }
+          else
+            {
+              core->manager = thread;
+              g_thread_unref (thread);
+              is_there = TRUE;
+            }
+        }
+    }
+
+  g_mutex_unlock (&core->lock);
+
+  return is_there;
+}
+
+/* Making and freeing */
+
+/* The launchers that there are, for when a context goes. */
+static GMutex cores_lock;
+static GSList *cores;
+
+static gboolean
+ref_if_alive (QTaskLauncherCore *core)
+{
+  int count;
+
+  do
+    {
+      count = g_atomic_int_get (&core->ref_count);
+      if (count == 0)
+        return FALSE;
+    }
+  while (!g_atomic_int_compare_and_exchange (&core->ref_count, count, count + 1));
+
+  return TRUE;
+}
+
+static void
+add_queued_task (QTaskNode *node,
+                 gpointer tasks)
+{
+  g_ptr_array_add (tasks, g_object_ref (q_task_from_node (node)));
+}
+
+/* The context of @dispatch has gone: what was made in it stops. */
+static void
+context_lost (QTaskDispatch *dispatch)
+{
+  GSList *list = NULL;
+
+  g_mutex_lock (&cores_lock);
+  for (GSList *link = cores; link != NULL; link = link->next)
+    if (ref_if_alive (link->data))
+      list = g_slist_prepend (list, link->data);
+  g_mutex_unlock (&cores_lock);
+
+  for (GSList *link = list; link != NULL; link = link->next)
+    {
+      QTaskLauncherCore *core = link->data;
+      g_autoptr (GPtrArray) tasks = g_ptr_array_new_with_free_func (g_object_unref);
+
+      g_mutex_lock (&core->lock);
+      q_task_queue_foreach (&core->queue, add_queued_task, tasks);
+      for (guint i = 0; i < core->processes->len; i++)
+        {
+          QTaskProcess *process = core->processes->pdata[i];
+
+          if (process->task != NULL)
+            g_ptr_array_add (tasks, g_object_ref (process->task));
+        }
+      g_mutex_unlock (&core->lock);
+
+      for (guint i = 0; i < tasks->len; i++)
+        if (q_task_get_private (tasks->pdata[i])->dispatch == dispatch)
+          q_task_request_stop (tasks->pdata[i], Q_TASK_STOP_LOST);
+    }
+
+  g_slist_free_full (list, (GDestroyNotify) q_task_launcher_core_unref);
+}
+
+QTaskLauncherCore *
+q_task_launcher_core_new (void)
+{
+  static gsize once;
+  QTaskLauncherCore *core = g_new0 (QTaskLauncherCore, 1);
+
+  if (g_once_init_enter (&once))
+    {
+      q_task_dispatch_add_lost_func (context_lost);
+      g_once_init_leave (&once, 1);
+    }
+
+  core->runner.funcs = &runner_funcs;
+  core->ref_count = 1;
+  core->setup.max_message_size = DEFAULT_MAX_MESSAGE_SIZE;
+  core->max_processes = g_get_num_processors ();
+  core->idle_timeout = DEFAULT_IDLE_TIMEOUT;
+  core->kill_timeout = DEFAULT_KILL_TIMEOUT;
+  core->processes = g_ptr_array_new_with_free_func ((GDestroyNotify) q_task_process_unref);
+  core->wake_fd = -1;
+  g_mutex_init (&core->lock);
+
+  g_mutex_lock (&cores_lock);
+  cores = g_slist_prepend (cores, core);
+  g_mutex_unlock (&cores_lock);
+
+  return core;
+}
+
+QTaskLauncherCore *
+q_task_launcher_core_ref (QTaskLauncherCore *core)
+{
+  g_atomic_int_inc (&core->ref_count);
+
+  return core;
+}
+
+void
+q_task_launcher_core_unref (QTaskLauncherCore *core)
+{
+  if (!g_atomic_int_dec_and_test (&core->ref_count))
+    return;
+
+  g_mutex_lock (&cores_lock);
+  cores = g_slist_remove (cores, core);
+  g_mutex_unlock (&cores_lock);
+
+  g_assert (core->queue.length == 0);
+  g_assert (core->processes->len == 0);
+
+  if (core->wake_fd >= 0)
+    close (core->wake_fd);
+  g_ptr_array_unref (core->processes);
+  setup_clear (&core->setup);
+  g_mutex_clear (&core->lock);
+  g_free (core);
+}
+
+/* Nobody holds the launcher any more: what was started is still run, and then the processes
+ * are closed. Takes a reference. */
+void
+q_task_launcher_core_drop (QTaskLauncherCore *core)
+{
+  g_mutex_lock (&core->lock);
+  core->is_dropped = TRUE;
+  if (core->manager != NULL)
+    wake_locked (core);
+  g_mutex_unlock (&core->lock);
+
+  q_task_launcher_core_unref (core);
+}
+
+/* Starting tasks */
+
+/* Takes an idle process, the one that was used last, for a task; NULL if there is none. */
+static QTaskProcess *
+take_idle (QTaskLauncherCore *core,
+           QTask *task,
+           gint64 key)
+{
+  for (;;)
+    {
+      QTaskProcess *process = NULL;
+
+      g_mutex_lock (&core->lock);
+
+      for (guint i = core->processes->len; i > 0 && core->queue.length == 0; i--)
+        {
+          QTaskProcess *candidate = core->processes->pdata[i - 1];
+
+          if (candidate->state == Q_TASK_PROCESS_IDLE &&
+              (process == NULL || candidate->idle_since > process->idle_since))
+            process = candidate;
+        }
+
+      if (process == NULL)
+        {
+          enqueue_locked (core, task, key);
+          if (wants_process_locked (core))
+            wake_locked (core);
+        }
+      else
+        {
+          process->state = Q_TASK_PROCESS_BUSY;
+          process->is_owned = TRUE; /* so nobody else reads; but not for long */
+          process->takeover_at = NEVER;
+          q_task_process_ref (process);
+        }
+
+      g_mutex_unlock (&core->lock);
+
+      if (process == NULL || q_task_process_is_usable (process))
+        return process;
+
+      q_task_process_unref (process);
+    }
+}
+
+/* Gives a process that take_idle() has taken the task, and returns whether it could be. Takes the
+ * reference of the process. */
+static gboolean
+give (QTaskProcess *process,
+      QTask *task,
+      gboolean is_owner)
+{
+  QTaskLauncherCore *core = process->core;
+  gboolean given;
+
+  g_mutex_lock (&core->lock);
+
+  /* It may have ended since. */
+  given = process->state == Q_TASK_PROCESS_BUSY;
+  if (given)
+    {
+      assign_locked (process, task);
+      process->is_owned = is_owner;
+      process->takeover_at = NEVER;
+      if (!is_owner)
+        wake_locked (core);
+    }
+
+  g_mutex_unlock (&core->lock);
+
+  if (given)
+    {
+      if (is_owner)
+        attach_to_owner (process, task);
+
+      if (!q_task_process_start_task (process, task))
+        q_task_launcher_core_next (process);
+    }
+
+  q_task_process_unref (process);
+
+  return given;
+}
+
+/* Queues @task, or sends it to an idle process. On failure all is as it was. */
+gboolean
+q_task_launcher_core_push (QTaskLauncherCore *core,
+                           QTask *task,
+                           GVariant *request,
+                           GError **error)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskOwnership ownership;
+  QTaskProcess *process;
+  QTaskJob *job;
+  gsize max_message_size;
+  gint64 key;
+  guint word;
+
+  g_mutex_lock (&core->lock);
+  max_message_size = core->setup.max_message_size;
+  g_mutex_unlock (&core->lock);
+
+  if (!q_task_protocol_check_variant (request, max_message_size, error) ||
+      !ensure_manager (core, error))
+    return FALSE;
+
+  job = g_new0 (QTaskJob, 1);
+  job->request = g_variant_ref (request);
+
+  if (!q_task_start (task, &core->runner, NULL, job, job_free, 0, error))
+    {
+      job_free (job);
+      return FALSE;
+    }
+
+  q_task_launcher_core_ref (core);
+  g_object_ref (task);
+
+  word = q_task_get_word (priv);
+  if (g_atomic_pointer_get (&priv->extra) != NULL || (word & Q_TASK_WORD_STOP) != 0)
+    {
+      q_task_watch_stop (task);
+      word = q_task_get_word (priv);
+    }
+
+  if (q_task_word_get_state (word) == Q_TASK_STATE_STOPPED)
+    {
+      q_task_unwatch_stop (task);
+      q_task_end_run (task, NULL, Q_TASK_STATE_STOPPED);
+      return TRUE;
+    }
+
+  key = (word & Q_TASK_WORD_STOP) != 0 ? G_MININT64 : g_atomic_int_get (&priv->priority);
+  ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);
+
+  do
+    process = take_idle (core, task, key);
+  while (process != NULL && !give (process, task, ownership != Q_TASK_OWNER_NOT));
+
+  q_task_dispatch_release (priv->dispatch, ownership);
+
+  /* Who waits for it looks again. */
+  if (G_UNLIKELY (q_task_get_word (priv) & Q_TASK_WORD_WAITED))
+    {
+      g_mutex_lock (&priv->lock);
+      q_task_wake_waiters_locked (priv);
+      g_mutex_unlock (&priv->lock);
+    }
+
+  /* Stopped while it was not in the queue yet. The caller has a reference. */
+  if (G_UNLIKELY (q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_STOPPED) &&
+      core_withdraw (&core->runner, task))
+    {
+      q_task_unwatch_stop (task);
+      q_task_end_run (task, NULL, Q_TASK_STATE_STOPPED);
+    }
+
+  return TRUE;
+}

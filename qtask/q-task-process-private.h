@@ -1,0 +1,157 @@
+/* q-task-process-private.h: worker processes, from the side of their parent
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ */
+
+#pragma once
+
+#include "q-task-launcher.h"
+#include "q-task-private.h"
+#include "q-task-protocol-private.h"
+
+G_BEGIN_DECLS
+
+typedef struct _QTaskLauncherCore QTaskLauncherCore;
+typedef struct _QTaskProcess      QTaskProcess;
+
+/* How much of the standard error of a process is kept */
+#define Q_TASK_PROCESS_STDERR_SIZE 4096
+
+/* What a task has while it is a launcher's: its worker data, which its owner frees. */
+typedef struct
+{
+  GVariant     *request;
+  QTaskProcess *process; /* that runs it, or NULL; with the lock of the core */
+} QTaskJob;
+
+/* How processes are started; a copy for each start. */
+typedef struct
+{
+  char           **argv;
+  char           **environment;  /* or NULL, to inherit */
+  char            *directory;    /* or NULL, to inherit */
+  QTaskTransport   transport;
+  gboolean         capture_stderr;
+  gsize            max_message_size;
+} QTaskProcessSetup;
+
+typedef enum {
+  Q_TASK_PROCESS_IDLE,
+  Q_TASK_PROCESS_BUSY,
+  Q_TASK_PROCESS_GONE  /* no more tasks; the manager closes and reaps it, and then, if there is
+                        * one, ends its task */
+} QTaskProcessState;
+
+/* Locks: what a thread takes, it takes in this order: read_lock, that of peer, that of the core.
+ * While it holds that of the core it calls no function of a task. */
+struct _QTaskProcess
+{
+  int                ref_count;  /* atomic */
+  QTaskLauncherCore *core;       /* owned */
+  char              *name;       /* argv[0] */
+  gsize              max_message_size;
+
+  /* With the lock of the core */
+  QTaskProcessState  state;
+  GPid               pid;        /* 0 once it was reaped */
+  int                status;     /* of waitpid(), then */
+  QTask             *task;       /* owned: the reference of the run */
+  guint              n_tasks;
+  gboolean           is_owned;   /* its source is to read; else the manager does */
+  gint64             takeover_at;
+  gint64             idle_since;
+  gint64             kill_at;    /* or 0 */
+  gint64             reap_at;    /* when to look again */
+  gint64             reap_delay;
+  gboolean           is_asked;   /* the task was asked to stop */
+  gboolean           is_killed;  /* ... and when that did not help, it was killed */
+  gboolean           is_closed;
+  GError            *failure;    /* why it is gone, if it was not that it ended */
+  GSource           *source;     /* owned; in the context of an owner */
+  GMainContext      *source_context; /* only compared */
+
+  /* With read_lock */
+  GMutex             read_lock;
+  gboolean           has_hello;
+  int                is_paused;  /* the channel of the task is full; also read atomically */
+  GBytes            *stalled;    /* the message that did not fit */
+  int                has_more;   /* read and not served; also read atomically without */
+  gsize              overflow;   /* what came beyond that, from a task that is to stop */
+  gboolean           is_over;    /* of no use any more */
+
+  /* With the lock of the peer */
+  QTaskPeer          peer;
+  QTask             *sending;    /* whose messages are sent; no reference */
+  guint64            window;     /* bytes on their way to it */
+  gboolean           sent_hello;
+  gboolean           sent_end;
+  int                n_pumps;    /* wanted; atomic, any thread */
+
+  /* By the manager */
+  int                stderr_fd;
+  GString           *stderr_text;
+};
+
+QTaskProcess *q_task_process_spawn        (QTaskLauncherCore       *core,
+                                           const QTaskProcessSetup *setup,
+                                           GError                 **error);
+QTaskProcess *q_task_process_ref          (QTaskProcess            *process);
+void          q_task_process_unref        (QTaskProcess            *process);
+
+gboolean      q_task_process_start_task   (QTaskProcess            *process,
+                                           QTask                   *task);
+void          q_task_process_cancel_task  (QTaskProcess            *process,
+                                           QTask                   *task);
+gboolean      q_task_process_is_usable    (QTaskProcess            *process);
+QTask        *q_task_process_serve        (QTaskProcess            *process,
+                                           GError                 **error);
+void          q_task_process_flush        (QTaskProcess            *process);
+void          q_task_process_read_stderr  (QTaskProcess            *process);
+void          q_task_process_close        (QTaskProcess            *process);
+GError       *q_task_process_new_error    (QTaskProcess            *process);
+
+/* What outlives the launcher: the queue, the processes, and the thread that manages them. All
+ * that is not constant is protected by the lock. */
+struct _QTaskLauncherCore
+{
+  QTaskRunner       runner;
+  int               ref_count;    /* atomic */
+  GMutex            lock;
+  QTaskProcessSetup setup;
+  guint             max_processes;
+  guint             max_tasks;    /* of a process, or 0 */
+  gint64            idle_timeout; /* or -1 */
+  gint64            kill_timeout; /* or -1 */
+  gboolean          is_dropped;
+  QTaskQueue        queue;
+  GPtrArray        *processes;    /* owned; those used last are last */
+  guint             n_gone;       /* of these */
+  gboolean          is_spawning;
+  GThread          *manager;      /* once there is one; detached */
+  int               wake_fd;
+  gboolean          is_woken;
+  gint64            wakes_at;     /* when it looks next; 0 while it does not sleep */
+};
+
+void          q_task_process_failed       (QTaskProcess            *process,
+                                           GError                  *failure);
+void          q_task_launcher_core_finish (QTaskLauncherCore       *core,
+                                           QTask                   *task,
+                                           GError                  *error);
+void          q_task_launcher_core_wake   (QTaskLauncherCore       *core);
+void          q_task_launcher_core_wake_locked
+                                          (QTaskLauncherCore       *core);
+void          q_task_launcher_core_next   (QTaskProcess            *process);
+
+QTaskLauncherCore *q_task_launcher_core_new   (void);
+QTaskLauncherCore *q_task_launcher_core_ref   (QTaskLauncherCore   *core);
+void               q_task_launcher_core_unref (QTaskLauncherCore   *core);
+void               q_task_launcher_core_drop  (QTaskLauncherCore   *core);
+gboolean           q_task_launcher_core_push  (QTaskLauncherCore   *core,
+                                               QTask               *task,
+                                               GVariant            *request,
+                                               GError             **error);
+
+QTaskLauncherCore *q_task_launcher_get_core   (QTaskLauncher       *launcher);
+
+G_END_DECLS

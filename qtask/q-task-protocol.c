@@ -1,0 +1,749 @@
+/* q-task-protocol.c: what a launcher and its worker processes say to each other
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Each side first sends a hello, without waiting for that of the other, so a request can
+ * follow at once. Then the parent sends a request, and messages and a cancel while the task
+ * runs; the worker sends messages and progress, and in the end a result or an error, after
+ * which the next request may come. What the parent sent too late for one task comes before the
+ * next request, and is dropped.
+ *
+ * The bytes of a worker are not to be trusted: whatever comes is checked here, type, size and
+ * normal form, before anybody else sees it. Numbers are little-endian, and so are variants.
+ *
+ * There is no I/O in the payloads, and no protocol in QTaskPeer.
+ */
+
+#include "config.h"
+
+#include <errno.h>
+#include <glib/gi18n-lib.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "q-task-error.h"
+#include "q-task-protocol-private.h"
+
+static const char magic[8] = "QTASK\r\n\032";
+
+/* What is sent before the buffer is moved up */
+#define OUT_COMPACT_SIZE (256 * 1024)
+
+/* Numbers */
+
+static void
+put_u32 (GByteArray *head,
+         guint32 value)
+{
+  guint32 wire = GUINT32_TO_LE (value);
+
+  g_byte_array_append (head, (const guint8 *) &wire, sizeof wire);
+}
+
+static void
+put_u64 (GByteArray *head,
+         guint64 value)
+{
+  guint64 wire = GUINT64_TO_LE (value);
+
+  g_byte_array_append (head, (const guint8 *) &wire, sizeof wire);
+}
+
+/* What is read yet; a read beyond it fails. */
+typedef struct
+{
+  const guint8 *data;
+  gsize size;
+} Reader;
+
+static const guint8 *
+take (Reader *reader,
+      gsize size)
+{
+  const guint8 *data = reader->data;
+
+  if (size > reader->size)
+    return NULL;
+
+  reader->data += size;
+  reader->size -= size;
+
+  return data;
+}
+
+static gboolean
+take_u8 (Reader *reader,
+         guint8 *value)
+{
+  const guint8 *data = take (reader, 1);
+
+  if (data == NULL)
+    return FALSE;
+
+  *value = *data;
+
+  return TRUE;
+}
+
+static gboolean
+take_u32 (Reader *reader,
+          guint32 *value)
+{
+  const guint8 *data = take (reader, sizeof *value);
+
+  if (data == NULL)
+    return FALSE;
+
+  memcpy (value, data, sizeof *value);
+  *value = GUINT32_FROM_LE (*value);
+
+  return TRUE;
+}
+
+static gboolean
+take_u64 (Reader *reader,
+          guint64 *value)
+{
+  const guint8 *data = take (reader, sizeof *value);
+
+  if (data == NULL)
+    return FALSE;
+
+  memcpy (value, data, sizeof *value);
+  *value = GUINT64_FROM_LE (*value);
+
+  return TRUE;
+}
+
+/* A string of @size bytes with no nul in it, and of UTF-8. */
+static char *
+take_string (Reader *reader,
+             gsize size)
+{
+  const guint8 *data = take (reader, size);
+
+  if (data == NULL || !g_utf8_validate_len ((const char *) data, size, NULL))
+    return NULL;
+
+  return g_strndup ((const char *) data, size);
+}
+
+static gboolean
+set_malformed (GError **error,
+               const char *what)
+{
+  g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_PROTOCOL,
+               _("The peer sent a malformed frame: %s"), what);
+
+  return FALSE;
+}
+
+/* Hello */
+
+void
+q_task_protocol_put_hello (GByteArray *head,
+                           guint64 max_message_size)
+{
+  g_byte_array_append (head, (const guint8 *) magic, sizeof magic);
+  put_u32 (head, Q_TASK_PROTOCOL_VERSION);
+  put_u64 (head, max_message_size);
+}
+
+/* What another version has after the number is not looked at. */
+gboolean
+q_task_protocol_get_hello (const guint8 *data,
+                           gsize size,
+                           QTaskHello *hello,
+                           GError **error)
+{
+  Reader reader = { data, size };
+  const guint8 *start = take (&reader, sizeof magic);
+
+  if (start == NULL || memcmp (start, magic, sizeof magic) != 0 ||
+      !take_u32 (&reader, &hello->version))
+    return set_malformed (error, "hello");
+
+  if (hello->version != Q_TASK_PROTOCOL_VERSION)
+    {
+      g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_PROTOCOL,
+                   _("The peer speaks version %u of the protocol, and this program version %u; "
+                     "use the same QTask on both sides"),
+                      hello->version, (guint) Q_TASK_PROTOCOL_VERSION);
+      return FALSE;
+    }
+
+  if (!take_u64 (&reader, &hello->max_message_size) || reader.size > 0)
+    return set_malformed (error, "hello");
+
+  return TRUE;
+}
+
+/* Variants */
+
+/* Whether @variant can be sent. */
+gboolean
+q_task_protocol_check_variant (GVariant *variant,
+                               guint64 max_message_size,
+                               GError **error)
+{
+  gsize size = variant != NULL ? g_variant_get_size (variant) : 0;
+
+  if (size > max_message_size)
+    {
+      g_set_error (error, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE,
+                   _("The value has %" G_GSIZE_FORMAT " bytes, which is more than the limit "
+                     "of %" G_GUINT64_FORMAT),
+                      size, max_message_size);
+      return FALSE;
+    }
+
+  if (variant != NULL && strlen (g_variant_get_type_string (variant)) > Q_TASK_PROTOCOL_OVERHEAD / 4)
+    {
+      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE,
+                           _("The type of the value is too long"));
+      return FALSE;
+    }
+
+  return TRUE;
+}
+
+/* All but the bytes of the variant itself. */
+static void
+put_variant_type (GByteArray *head,
+                  GVariant *variant)
+{
+  const char *type = g_variant_get_type_string (variant);
+  gsize length = strlen (type);
+
+  put_u32 (head, length);
+  g_byte_array_append (head, (const guint8 *) type, length);
+}
+
+/* The rest of the payload. */
+static GVariant *
+take_variant (Reader *reader)
+{
+  g_autoptr (GVariant) variant = NULL;
+  g_autoptr (GBytes) bytes = NULL;
+  g_autofree char *type = NULL;
+  guint32 length;
+  const guint8 *data;
+  gsize size;
+
+  if (!take_u32 (reader, &length) || length > Q_TASK_PROTOCOL_OVERHEAD / 4)
+    return NULL;
+
+  type = take_string (reader, length);
+  if (type == NULL || !g_variant_type_string_is_valid (type) ||
+      !g_variant_type_is_definite (G_VARIANT_TYPE (type)))
+    return NULL;
+
+  size = reader->size;
+  data = take (reader, size);
+
+  /* This also aligns it. */
+  bytes = g_bytes_new (data, size);
+  variant = g_variant_ref_sink (g_variant_new_from_bytes (G_VARIANT_TYPE (type), bytes, FALSE));
+
+  if (!g_variant_is_normal_form (variant))
+    return NULL;
+
+  if (G_BYTE_ORDER == G_BIG_ENDIAN)
+    return g_variant_byteswap (variant);
+
+  return g_steal_pointer (&variant);
+}
+
+/* Request */
+
+void
+q_task_protocol_put_request (GByteArray *head,
+                             guint flags,
+                             const char *name,
+                             GVariant *request)
+{
+  /* A name is for people: one that is no UTF-8, or longer than a page, is not sent. */
+  gsize length = name != NULL ? strnlen (name, 4096) : 0;
+
+  if (length == 4096 || (name != NULL && !g_utf8_validate_len (name, length, NULL)))
+    length = 0;
+
+  put_u32 (head, flags);
+  put_u32 (head, length);
+  if (length > 0)
+    g_byte_array_append (head, (const guint8 *) name, length);
+  put_variant_type (head, request);
+}
+
+gboolean
+q_task_protocol_get_request (const guint8 *data,
+                             gsize size,
+                             guint *flags,
+                             char **name,
+                             GVariant **request,
+                             GError **error)
+{
+  Reader reader = { data, size };
+  g_autofree char *text = NULL;
+  guint32 length;
+
+  if (!take_u32 (&reader, flags) || !take_u32 (&reader, &length))
+    return set_malformed (error, "request");
+
+  text = take_string (&reader, length);
+  if (text == NULL)
+    return set_malformed (error, "request");
+
+  *request = take_variant (&reader);
+  if (*request == NULL)
+    return set_malformed (error, "request");
+
+  *name = length > 0 ? g_steal_pointer (&text) : NULL;
+
+  return TRUE;
+}
+
+/* Result */
+
+/* @result may be NULL. */
+void
+q_task_protocol_put_result (GByteArray *head,
+                            GVariant *result)
+{
+  guint8 has_result = result != NULL;
+
+  g_byte_array_append (head, &has_result, 1);
+  if (result != NULL)
+    put_variant_type (head, result);
+}
+
+gboolean
+q_task_protocol_get_result (const guint8 *data,
+                            gsize size,
+                            GVariant **result,
+                            GError **error)
+{
+  Reader reader = { data, size };
+  guint8 has_result;
+
+  *result = NULL;
+
+  if (!take_u8 (&reader, &has_result) || has_result > 1)
+    return set_malformed (error, "result");
+
+  if (!has_result)
+    return reader.size == 0 || set_malformed (error, "result");
+
+  *result = take_variant (&reader);
+
+  return *result != NULL || set_malformed (error, "result");
+}
+
+/* Error */
+
+/* The domain goes as text: its number is that of one process. */
+void
+q_task_protocol_put_error (GByteArray *head,
+                           const GError *task_error)
+{
+  const char *domain = g_quark_to_string (task_error->domain);
+  g_autofree char *message = g_utf8_make_valid (task_error->message, -1);
+  gsize length;
+
+  if (domain == NULL)
+    domain = "";
+  length = MIN (strlen (domain), 1024);
+
+  put_u32 (head, (guint32) task_error->code);
+  put_u32 (head, length);
+  g_byte_array_append (head, (const guint8 *) domain, length);
+
+  /* No message needs more; cut between characters. */
+  length = strlen (message);
+  if (length > Q_TASK_PROTOCOL_OVERHEAD / 2)
+    {
+      const char *end = g_utf8_find_prev_char (message, message + Q_TASK_PROTOCOL_OVERHEAD / 2);
+
+      length = end != NULL ? (gsize) (end - message) : 0;
+    }
+  g_byte_array_append (head, (const guint8 *) message, length);
+}
+
+/* A domain is known by its text only once it was used in this process: here those of the
+ * libraries that any has. */
+static void
+ensure_domains (void)
+{
+  static gsize once;
+  static GQuark (*const domains[]) (void) = {
+    g_io_error_quark,
+    q_task_error_quark,
+    g_convert_error_quark,
+    g_dbus_error_quark,
+    g_file_error_quark,
+    g_key_file_error_quark,
+    g_markup_error_quark,
+    g_number_parser_error_quark,
+    g_option_error_quark,
+    g_regex_error_quark,
+    g_resolver_error_quark,
+    g_resource_error_quark,
+    g_shell_error_quark,
+    g_spawn_error_quark,
+    g_spawn_exit_error_quark,
+    g_thread_error_quark,
+    g_tls_error_quark,
+    g_uri_error_quark,
+    g_variant_parse_error_quark,
+  };
+
+  if (!g_once_init_enter (&once))
+    return;
+
+  for (guint i = 0; i < G_N_ELEMENTS (domains); i++)
+    domains[i]();
+
+  g_once_init_leave (&once, 1);
+}
+
+gboolean
+q_task_protocol_get_error (const guint8 *data,
+                           gsize size,
+                           GError **task_error,
+                           GError **error)
+{
+  Reader reader = { data, size };
+  g_autofree char *domain = NULL;
+  g_autofree char *message = NULL;
+  guint32 code;
+  guint32 length;
+  GQuark quark;
+
+  if (!take_u32 (&reader, &code) || !take_u32 (&reader, &length))
+    return set_malformed (error, "error");
+
+  domain = take_string (&reader, length);
+  if (domain == NULL)
+    return set_malformed (error, "error");
+
+  message = take_string (&reader, reader.size);
+  if (message == NULL)
+    return set_malformed (error, "error");
+
+  ensure_domains ();
+  quark = length > 0 ? g_quark_try_string (domain) : 0;
+
+  /* A worker does not make quarks here, which are never freed. */
+  if (quark != 0)
+    *task_error = g_error_new_literal (quark, (int) code, message);
+  else
+    *task_error = g_error_new (Q_TASK_ERROR, Q_TASK_ERROR_FAILED, "%s (%s, %d)", message, domain,
+                               (int) code);
+
+  return TRUE;
+}
+
+/* Progress */
+
+void
+q_task_protocol_put_progress (GByteArray *head,
+                              double fraction,
+                              const char *text)
+{
+  guint64 bits;
+  guint8 has_text = text != NULL && strlen (text) < Q_TASK_PROTOCOL_OVERHEAD / 2 &&
+                    g_utf8_validate (text, -1, NULL);
+
+  memcpy (&bits, &fraction, sizeof bits);
+  put_u64 (head, bits);
+  g_byte_array_append (head, &has_text, 1);
+  if (has_text)
+    g_byte_array_append (head, (const guint8 *) text, strlen (text));
+}
+
+gboolean
+q_task_protocol_get_progress (const guint8 *data,
+                              gsize size,
+                              double *fraction,
+                              char **text,
+                              GError **error)
+{
+  Reader reader = { data, size };
+  guint64 bits;
+  guint8 has_text;
+
+  if (!take_u64 (&reader, &bits) || !take_u8 (&reader, &has_text) || has_text > 1 ||
+      (!has_text && reader.size > 0))
+    return set_malformed (error, "progress");
+
+  memcpy (fraction, &bits, sizeof bits);
+  if (!isfinite (*fraction))
+    return set_malformed (error, "progress");
+
+  *text = NULL;
+  if (has_text)
+    {
+      *text = take_string (&reader, reader.size);
+      if (*text == NULL)
+        return set_malformed (error, "progress");
+    }
+
+  return TRUE;
+}
+
+/* Credit */
+
+void
+q_task_protocol_put_credit (GByteArray *head,
+                            guint32 credit)
+{
+  put_u32 (head, credit);
+}
+
+gboolean
+q_task_protocol_get_credit (const guint8 *data,
+                            gsize size,
+                            guint32 *credit,
+                            GError **error)
+{
+  Reader reader = { data, size };
+
+  if (!take_u32 (&reader, credit) || reader.size > 0)
+    return set_malformed (error, "credit");
+
+  return TRUE;
+}
+
+/* Peers */
+
+static gboolean
+is_socket (int fd)
+{
+  int type;
+  socklen_t length = sizeof type;
+
+  return getsockopt (fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0;
+}
+
+/* Takes over the descriptors, which may be equal, and do not block if they are no sockets. */
+void
+q_task_peer_init (QTaskPeer *peer,
+                  int in_fd,
+                  int out_fd,
+                  guint32 known_types,
+                  guint64 max_message_size)
+{
+  memset (peer, 0, sizeof *peer);
+  peer->in_fd = in_fd;
+  peer->out_fd = out_fd;
+  peer->in_is_socket = is_socket (in_fd);
+  peer->out_is_socket = is_socket (out_fd);
+  peer->out = g_byte_array_new ();
+  g_mutex_init (&peer->lock);
+  q_task_wire_decoder_init (&peer->decoder, known_types,
+                            MIN (max_message_size + Q_TASK_PROTOCOL_OVERHEAD, G_MAXUINT32));
+}
+
+/* Nobody is to be reading. */
+void
+q_task_peer_close (QTaskPeer *peer)
+{
+  g_mutex_lock (&peer->lock);
+
+  if (peer->in_fd >= 0)
+    close (peer->in_fd);
+  if (peer->out_fd >= 0 && peer->out_fd != peer->in_fd)
+    close (peer->out_fd);
+  peer->in_fd = peer->out_fd = -1;
+  peer->is_broken = TRUE;
+  g_atomic_int_set (&peer->is_pending, FALSE);
+
+  g_mutex_unlock (&peer->lock);
+}
+
+void
+q_task_peer_clear (QTaskPeer *peer)
+{
+  q_task_peer_close (peer);
+  q_task_wire_decoder_clear (&peer->decoder);
+  g_clear_pointer (&peer->out, g_byte_array_unref);
+  g_mutex_clear (&peer->lock);
+}
+
+/* As writev(), with no SIGPIPE. */
+static gssize
+write_vectors (QTaskPeer *peer,
+               struct iovec *vectors,
+               int n_vectors)
+{
+  struct msghdr message = { .msg_iov = vectors, .msg_iovlen = n_vectors };
+  struct timespec now = { 0, 0 };
+  sigset_t pipe_set;
+  sigset_t old_set;
+  sigset_t pending_set;
+  gboolean was_pending;
+  gssize n;
+  int saved_errno;
+
+  if (peer->out_is_socket)
+    {
+      do
+        n = sendmsg (peer->out_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+      while (n < 0 && errno == EINTR);
+
+      return n;
+    }
+
+  /* A pipe has no flag for it: it is blocked meanwhile, and taken away if it was raised. */
+  sigemptyset (&pipe_set);
+  sigaddset (&pipe_set, SIGPIPE);
+  pthread_sigmask (SIG_BLOCK, &pipe_set, &old_set);
+  sigpending (&pending_set);
+  was_pending = sigismember (&pending_set, SIGPIPE) == 1;
+
+  do
+    n = writev (peer->out_fd, vectors, n_vectors);
+  while (n < 0 && errno == EINTR);
+
+  saved_errno = errno;
+  if (n < 0 && errno == EPIPE && !was_pending)
+    while (sigtimedwait (&pipe_set, NULL, &now) < 0 && errno == EINTR)
+      ;
+
+  pthread_sigmask (SIG_SETMASK, &old_set, NULL);
+  errno = saved_errno;
+
+  return n;
+}
+
+static void
+set_pending_locked (QTaskPeer *peer)
+{
+  g_atomic_int_set (&peer->is_pending, peer->out->len > peer->out_start);
+}
+
+static gboolean
+break_locked (QTaskPeer *peer)
+{
+  peer->is_broken = TRUE;
+  peer->out_start = 0;
+  g_byte_array_set_size (peer->out, 0);
+  set_pending_locked (peer);
+
+  return FALSE;
+}
+
+/* Sends what was accepted before, as far as it goes. */
+gboolean
+q_task_peer_flush_locked (QTaskPeer *peer)
+{
+  while (!peer->is_broken && peer->out->len > peer->out_start)
+    {
+      struct iovec vector = { peer->out->data + peer->out_start, peer->out->len - peer->out_start };
+      gssize n = write_vectors (peer, &vector, 1);
+
+      if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        break;
+      if (n < 0)
+        return break_locked (peer);
+
+      peer->out_start += n;
+      if (peer->out_start == peer->out->len)
+        {
+          /* What a large frame took is given back. */
+          if (peer->out->len > OUT_COMPACT_SIZE)
+            {
+              g_byte_array_unref (peer->out);
+              peer->out = g_byte_array_new ();
+            }
+          g_byte_array_set_size (peer->out, 0);
+          peer->out_start = 0;
+        }
+    }
+
+  set_pending_locked (peer);
+
+  return !peer->is_broken;
+}
+
+/* Accepts a frame, and sends it as far as it goes. */
+gboolean
+q_task_peer_send_locked (QTaskPeer *peer,
+                         guint8 type,
+                         gconstpointer head,
+                         gsize head_size,
+                         gconstpointer data,
+                         gsize data_size)
+{
+  guint8 header[Q_TASK_WIRE_HEADER_SIZE];
+  struct iovec vectors[3] = {
+    { header, sizeof header },
+    { (gpointer) head, head_size },
+    { (gpointer) data, data_size },
+  };
+  gsize sent = 0;
+
+  if (peer->is_broken)
+    return FALSE;
+
+  q_task_wire_encode_header (header, head_size + data_size, type);
+
+  if (peer->out->len == peer->out_start)
+    {
+      gssize n = write_vectors (peer, vectors, G_N_ELEMENTS (vectors));
+
+      if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
+        return break_locked (peer);
+
+      sent = n > 0 ? (gsize) n : 0;
+    }
+
+  if (G_LIKELY (sent == sizeof header + head_size + data_size))
+    return TRUE;
+
+  for (guint i = 0; i < G_N_ELEMENTS (vectors); i++)
+    {
+      gsize skip = MIN (sent, vectors[i].iov_len);
+
+      sent -= skip;
+      if (vectors[i].iov_len > skip)
+        g_byte_array_append (peer->out, (const guint8 *) vectors[i].iov_base + skip,
+                             vectors[i].iov_len - skip);
+    }
+
+  set_pending_locked (peer);
+
+  return TRUE;
+}
+
+/* Reads once into the decoder, which has asked for more. */
+QTaskPeerResult
+q_task_peer_receive (QTaskPeer *peer)
+{
+  guint8 *space;
+  gsize size = q_task_wire_decoder_get_space (&peer->decoder, &space);
+  gssize n;
+
+  do
+    {
+      if (peer->in_is_socket)
+        n = recv (peer->in_fd, space, size, MSG_DONTWAIT);
+      else
+        n = read (peer->in_fd, space, size);
+    }
+  while (n < 0 && errno == EINTR);
+
+  if (n > 0)
+    {
+      q_task_wire_decoder_advance (&peer->decoder, n);
+      return Q_TASK_PEER_DATA;
+    }
+
+  return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? Q_TASK_PEER_AGAIN
+                                                            : Q_TASK_PEER_EOF;
+}
