@@ -101,13 +101,14 @@ detach (QTask *task,
         gboolean outlives,
         gboolean lost)
 {
+  /* First, so that the worker finds itself asked. */
+  if (!outlives)
+    q_task_request_stop (task, Q_TASK_STOP_CANCEL);
+
   if (!lost)
     q_task_detach_channel (task, outlives);
 
-  if (outlives)
-    q_task_end_sync (task);
-  else
-    q_task_request_stop (task, Q_TASK_STOP_CANCEL);
+  q_task_end_sync (task);
 }
 
 static void
@@ -387,13 +388,13 @@ message_cb (QTaskChannel *channel G_GNUC_UNUSED,
     call_bound (task, message);
 }
 
-/* Has the messages of the channel given to the bound function, once there are both. */
+/* Has the messages of the channel given to the bound function, once there are both, by the
+ * owner of the moment: the task may be given another context before its start. */
 void
 q_task_watch_bound (QTask *task)
 {
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
-  GMainContext *context = q_task_dispatch_get_context (priv->dispatch);
   QTaskChannel *channel;
   gboolean is_bound;
 
@@ -402,12 +403,8 @@ q_task_watch_bound (QTask *task)
   is_bound = extra->bound != NULL;
   g_mutex_unlock (&priv->lock);
 
-  if (channel == NULL || !is_bound || context == NULL)
-    return;
-
-  g_main_context_push_thread_default (context);
-  q_task_channel_set_message_func (channel, message_cb, task, NULL);
-  g_main_context_pop_thread_default (context);
+  if (channel != NULL && is_bound)
+    q_task_channel_set_owner_func (channel, priv->dispatch, priv->thread_id, message_cb, task);
 }
 
 /* Tells the bound function that the task has completed. Called by the owner. */

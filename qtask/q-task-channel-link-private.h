@@ -50,7 +50,8 @@ struct _QTaskWatch
   GDestroyNotify destroy;   /* of data, in any thread */
 };
 
-QTaskWatch *q_task_watch_new        (GMainContext  *context);
+QTaskWatch *q_task_watch_new        (QTaskDispatch *dispatch);
+QTaskWatch *q_task_watch_new_for_context (GMainContext *context);
 QTaskWatch *q_task_watch_ref        (QTaskWatch    *watch);
 void        q_task_watch_unref      (QTaskWatch    *watch);
 
@@ -226,6 +227,9 @@ typedef struct _QTaskMessages QTaskMessages;
 
 QTaskMessages *q_task_messages_new    (QTaskChannel            *channel,
                                        QTaskLink               *link,
+                                       QTaskDispatch           *dispatch,
+                                       guint                    thread_id,
+                                       GMainContext            *context,
                                        QTaskChannelMessageFunc  func,
                                        gpointer                 opaque,
                                        GDestroyNotify           destroy);

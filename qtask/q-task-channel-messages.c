@@ -38,6 +38,7 @@ struct _QTaskMessages
   int ref_count;  /* atomic */
   int stopped;    /* atomic: no more calls */
   gboolean ended; /* the end was told */
+  guint n_holds;  /* references to the channel that run_functions() has, once for each nested one */
   GWeakRef channel;
   QTaskLink *link; /* owned */
   QTaskDispatch *dispatch;
@@ -74,8 +75,16 @@ q_task_messages_unref (QTaskMessages *messages)
   g_free (messages);
 }
 
+/* Whether the user still has the channel: a function may drop the last reference. */
+static gboolean
+is_held (QTaskMessages *messages,
+         QTaskChannel *channel)
+{
+  return (guint) g_atomic_int_get ((int *) &G_OBJECT (channel)->ref_count) > messages->n_holds;
+}
+
 /* Reads, and calls the function, until there is nothing more or the @slice has passed (0: however
- * long it takes). Returns whether it was called. */
+ * long it takes). Returns whether it was called. The caller has a reference to @channel. */
 static gboolean
 run_functions (QTaskMessages *messages,
                QTaskChannel *channel,
@@ -87,7 +96,9 @@ run_functions (QTaskMessages *messages,
   guint n_until_look = 1;
   gboolean called = FALSE;
 
-  while (!g_atomic_int_get (&messages->stopped) && !messages->ended)
+  messages->n_holds++;
+
+  while (!g_atomic_int_get (&messages->stopped) && !messages->ended && is_held (messages, channel))
     {
       QTaskReceiver receiver = { .keep_error = TRUE };
       QTaskLinkResult result;
@@ -125,6 +136,8 @@ run_functions (QTaskMessages *messages,
           break;
         }
     }
+
+  messages->n_holds--;
 
   return called;
 }
@@ -197,10 +210,8 @@ messages_unref_notify (gpointer data)
 }
 
 static gboolean
-source_ready_cb (gpointer data)
+never_called_cb (gpointer data G_GNUC_UNUSED)
 {
-  q_task_watch_wake (data);
-
   return G_SOURCE_CONTINUE;
 }
 
@@ -210,41 +221,42 @@ watch_unref_notify (gpointer data)
   q_task_watch_unref (data);
 }
 
-/* For the thread-default context of the caller, whose thread iterates it. */
+/* For the owner of @dispatch, or the thread @thread_id; see q_task_dispatch_acquire(). @context
+ * is its context, which a link in memory does without. */
 QTaskMessages *
 q_task_messages_new (QTaskChannel *channel,
                      QTaskLink *link,
+                     QTaskDispatch *dispatch,
+                     guint thread_id,
+                     GMainContext *context,
                      QTaskChannelMessageFunc func,
                      gpointer opaque,
                      GDestroyNotify destroy)
 {
   QTaskMessages *messages = g_new0 (QTaskMessages, 1);
-  GMainContext *context = g_main_context_ref_thread_default ();
 
   messages->ref_count = 2;
   messages->link = q_task_link_ref (link);
-  messages->thread_id = q_task_dispatch_get_thread_id ();
+  messages->thread_id = thread_id;
   messages->func = func;
   messages->opaque = opaque;
   messages->destroy = destroy;
   g_weak_ref_init (&messages->channel, channel);
 
-  messages->watch = q_task_watch_new (context);
+  messages->watch = q_task_watch_new (dispatch);
   messages->watch->woken = messages_woken;
   messages->watch->data = messages;
   messages->watch->destroy = messages_unref_notify;
-  messages->dispatch = q_task_dispatch_ref (messages->watch->dispatch);
+  messages->dispatch = q_task_dispatch_ref (dispatch);
 
   if (link->funcs->get_poll_fd != NULL)
     {
       messages->source = q_task_channel_source_new (link, NULL, G_IO_IN, NULL, NULL);
       q_task_channel_source_set_quiet (messages->source, messages->watch);
-      g_source_set_callback (messages->source, source_ready_cb,
+      g_source_set_callback (messages->source, never_called_cb,
                              q_task_watch_ref (messages->watch), watch_unref_notify);
       g_source_attach (messages->source, context);
     }
-
-  g_main_context_unref (context);
 
   return messages;
 }

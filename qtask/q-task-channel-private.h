@@ -20,6 +20,14 @@ void     q_task_channel_flush_messages (QTaskChannel  *channel,
 gboolean q_task_channel_serve_messages (QTaskChannel  *channel,
                                         QTaskDispatch *dispatch);
 
+/* Ends in memory only: sets the message function for the owner of @dispatch, or the thread
+ * @thread_id; see q_task_dispatch_acquire(). */
+void     q_task_channel_set_owner_func (QTaskChannel            *channel,
+                                        QTaskDispatch           *dispatch,
+                                        guint                    thread_id,
+                                        QTaskChannelMessageFunc  func,
+                                        gpointer                 opaque);
+
 /* Called by the owner: the message function, if it is of @dispatch, is not called any more. Returns
  * whether there was one. */
 gboolean q_task_channel_drop_message_func (QTaskChannel  *channel,

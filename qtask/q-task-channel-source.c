@@ -47,14 +47,25 @@ watch_delivered (QTaskDelivery *delivery,
 
 /* Whoever calls this keeps @context alive meanwhile. */
 QTaskWatch *
-q_task_watch_new (GMainContext *context)
+q_task_watch_new (QTaskDispatch *dispatch)
 {
   QTaskWatch *watch = g_new0 (QTaskWatch, 1);
 
   watch->ref_count = 1;
   watch->delivery.func = watch_delivered;
   watch->link.data = watch;
-  watch->dispatch = q_task_dispatch_ref_for_context (context);
+  watch->dispatch = q_task_dispatch_ref (dispatch);
+
+  return watch;
+}
+
+QTaskWatch *
+q_task_watch_new_for_context (GMainContext *context)
+{
+  QTaskDispatch *dispatch = q_task_dispatch_ref_for_context (context);
+  QTaskWatch *watch = q_task_watch_new (dispatch);
+
+  q_task_dispatch_unref (dispatch);
 
   return watch;
 }
@@ -255,7 +266,8 @@ typedef struct
   QTaskLink *link;       /* owned */
   QTaskChannel *channel; /* owned, or NULL */
   QTaskPending *pending; /* of an asynchronous write, whose owner stops it */
-  QTaskWatch *quiet;     /* nothing is looked at while this is on its way; not owned */
+  QTaskWatch *quiet;     /* of a message function: is woken in place of a
+                          * dispatch, and nothing is looked at while it is on its way; not owned */
   GCancellable *cancellable;
   QTaskChannelSourceSide sides[2];
   int n_sides;
@@ -304,6 +316,21 @@ poll_descriptor (QTaskChannelSource *self,
     g_source_add_poll ((GSource *) self, &side->poll);
 }
 
+/* Whether to dispatch. A message function is called by the dispatch of the context: its source
+ * has that done, and takes nobody's turn. */
+static gboolean
+look_and_wake (QTaskChannelSource *self)
+{
+  if (!look (self))
+    return FALSE;
+
+  if (self->quiet == NULL)
+    return TRUE;
+
+  q_task_watch_wake (self->quiet);
+  return FALSE;
+}
+
 static inline gboolean
 is_quiet (QTaskChannelSource *self)
 {
@@ -320,9 +347,9 @@ channel_source_prepare (GSource *source,
 
   for (int i = 0; i < self->n_sides; i++)
     if (self->sides[i].watch == NULL)
-      self->sides[i].watch = q_task_watch_new (g_source_get_context (source));
+      self->sides[i].watch = q_task_watch_new_for_context (g_source_get_context (source));
 
-  if (!is_quiet (self) && look (self))
+  if (!is_quiet (self) && look_and_wake (self))
     return TRUE;
 
   if (self->link->funcs->get_poll_fd != NULL)
@@ -344,11 +371,15 @@ channel_source_check (GSource *source)
     {
       QTaskChannelSourceSide *side = &self->sides[i];
 
+      /* Attached while the context polled, it was not prepared. */
+      if (side->watch == NULL)
+        return FALSE;
+
       if (side->poll.fd >= 0 && side->poll.revents != 0)
         self->link->funcs->ready (self->link, side->condition);
     }
 
-  return look (self);
+  return look_and_wake (self);
 }
 
 static gboolean

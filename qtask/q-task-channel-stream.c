@@ -10,11 +10,7 @@
  * tells those who wait for the descriptor. Of the threads that block one polls, the others
  * sleep until they are woken to take a frame, or to poll in turn.
  *
- * Writing makes one call for a frame if nothing waits. Else frames are in a list, in order: those
- * of blocked writers, on their stacks, until the kernel has them; those that were accepted;
- * and, at the end, those of asynchronous writes that have to wait until they are. Any call on the
- * link sends what it can; so does a source in the context where the link was made, which is
- * there while there is something to send. After a close that source has 10 seconds.
+ * Writing is in q-task-channel-stream-write.c.
  *
  *   in_lock    what is read, the decoder, and who waits for it
  *   out_lock   what is written, and who waits for that. Is taken after in_lock.
@@ -29,14 +25,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib-unix.h>
 #include <glib/gi18n-lib.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #if __has_include(<sys/epoll.h>)
@@ -44,77 +37,11 @@
 #define HAVE_EPOLL 1
 #endif
 
-#include "q-task-channel-link-private.h"
-#include "q-task-wire-private.h"
-
-#define MAX_FRAMES_A_CALL 16
-
-/* How often a thread looks at a descriptor before it sleeps on it: with a peer at work this costs
- * less. When it was in vain it is done more seldom. */
-#define LOOK_ROUNDS 16
-
-/* How long a closed link may go on to send */
-#define LINGER_USEC (10 * G_USEC_PER_SEC)
+#include "q-task-channel-stream-private.h"
 
 /* How often a thread that blocks looks whether it is to go on, where there is no descriptor
  * left to tell it */
 #define POLL_MSEC 10
-
-/* A frame to be sent */
-typedef struct
-{
-  GList link;
-  guint8 header[Q_TASK_WIRE_HEADER_SIZE];
-  const guint8 *data;
-  gsize size;
-  gsize sent;            /* of the header and the data */
-  GBytes *bytes;         /* owned; NULL if the frame is on the stack of a writer */
-  QTaskSleeper *sleeper; /* that writer */
-  QTaskPending *pending; /* not accepted yet */
-  QTaskLinkResult result;
-} QTaskOutFrame;
-
-typedef struct
-{
-  QTaskLink link;
-  QTaskDispatch *dispatch; /* of the context where it was made */
-  GSocket *socket;         /* or NULL */
-  gboolean in_is_socket;
-  gboolean out_is_socket;
-  int is_closed; /* also read atomically without a lock */
-  int in_fd;
-  int out_fd;
-
-  GMutex in_lock;
-  QTaskWireDecoder decoder;
-  gboolean at_end;
-  gboolean is_drained; /* the last read took all there was */
-  guint n_vain_looks;
-  guint n_looks_to_skip;
-  GError *error;           /* of the peer, for the next read */
-  GQueue readers;          /* QTaskSleeper */
-  QTaskSleeper *in_poller; /* also read atomically without */
-  QTaskSignal in_signal;   /* wakes that */
-  GQueue message_watches;
-  int poll_fd;             /* for get_fd, readable when in_fd or poll_signal is */
-  QTaskSignal poll_signal; /* set while the decoder has a frame */
-
-  GMutex out_lock;
-  GQueue frames;   /* QTaskOutFrame */
-  int has_frames;  /* also read atomically without */
-  gsize under_way; /* weight of what was accepted and is not sent */
-  guint n_pending;
-  gboolean is_broken;
-  guint n_vain_looks_out;
-  guint n_looks_to_skip_out;
-  QTaskSleeper *out_poller;
-  QTaskSignal out_signal;
-  GQueue room_watches;
-  gboolean flush_is_scheduled;
-  QTaskDelivery flush;   /* holds a reference while it is under way */
-  GSource *flush_source; /* by the owner */
-  gint64 linger_end;
-} QTaskStreamLink;
 
 static void stream_close_locked (QTaskStreamLink *self,
                                  QTaskWatch **woken);
@@ -136,68 +63,11 @@ read_bytes (QTaskStreamLink *self,
   return n;
 }
 
-/* As writev(), with no SIGPIPE: where the system has no flag for it, it is blocked meanwhile, and
- * taken away if it was raised. */
-static gssize
-write_to_pipe (int fd,
-               struct iovec *vectors,
-               int n_vectors)
-{
-  sigset_t pipe_set;
-  sigset_t old_set;
-  sigset_t pending_set;
-  gboolean was_pending;
-  gssize n;
-  int saved_errno;
-
-  sigemptyset (&pipe_set);
-  sigaddset (&pipe_set, SIGPIPE);
-  pthread_sigmask (SIG_BLOCK, &pipe_set, &old_set);
-  sigpending (&pending_set);
-  was_pending = sigismember (&pending_set, SIGPIPE) == 1;
-
-  do
-    n = writev (fd, vectors, n_vectors);
-  while (n < 0 && errno == EINTR);
-
-  saved_errno = errno;
-  if (n < 0 && errno == EPIPE && !was_pending)
-    {
-      struct timespec now = { 0, 0 };
-
-      while (sigtimedwait (&pipe_set, NULL, &now) < 0 && errno == EINTR)
-        ;
-    }
-
-  pthread_sigmask (SIG_SETMASK, &old_set, NULL);
-  errno = saved_errno;
-
-  return n;
-}
-
-static gssize
-write_vectors (QTaskStreamLink *self,
-               struct iovec *vectors,
-               int n_vectors)
-{
-  struct msghdr message = { .msg_iov = vectors, .msg_iovlen = n_vectors };
-  gssize n;
-
-  if (!self->out_is_socket)
-    return write_to_pipe (self->out_fd, vectors, n_vectors);
-
-  do
-    n = sendmsg (self->out_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-  while (n < 0 && errno == EINTR);
-
-  return n;
-}
-
 /* Sleepers and signals */
 
-static void
-wake_sleeper (QTaskSleeper *sleeper,
-              QTaskSignal *signal)
+void
+q_task_stream_wake_sleeper (QTaskSleeper *sleeper,
+                            QTaskSignal *signal)
 {
   sleeper->is_woken = TRUE;
   if (sleeper->is_polling)
@@ -215,12 +85,12 @@ wake_first_reader_locked (QTaskStreamLink *self)
     return;
 
   ((QTaskSleeper *) first->data)->is_listed = FALSE;
-  wake_sleeper (first->data, &self->in_signal);
+  q_task_stream_wake_sleeper (first->data, &self->in_signal);
 }
 
 /* Whether it is worth to look a few times before sleeping. */
-static gboolean
-may_look (guint *n_looks_to_skip)
+gboolean
+q_task_stream_may_look (guint *n_looks_to_skip)
 {
   if (!q_task_may_spin ())
     return FALSE;
@@ -232,29 +102,35 @@ may_look (guint *n_looks_to_skip)
   return FALSE;
 }
 
-/* Between two looks, about a microsecond */
-static void
-look_away (void)
-{
-  for (int i = 0; i < 24; i++)
-    q_task_pause ();
-}
-
-static void
-has_looked (gboolean in_vain,
-            guint *n_vain_looks,
-            guint *n_looks_to_skip)
+void
+q_task_stream_has_looked (gboolean in_vain,
+                          guint *n_vain_looks,
+                          guint *n_looks_to_skip)
 {
   *n_vain_looks = in_vain ? *n_vain_looks + 1 : 0;
   *n_looks_to_skip = in_vain ? 1u << MIN (*n_vain_looks, 8) : 0;
 }
 
+void
+q_task_stream_cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
+                            gpointer data)
+{
+  QTaskStreamCancel *cancel = data;
+
+  g_mutex_lock (cancel->mutex);
+  cancel->sleeper->is_cancelled = TRUE;
+  if (cancel->sleeper->is_polling)
+    q_task_signal_set (cancel->signal);
+  g_cond_signal (&cancel->sleeper->cond);
+  g_mutex_unlock (cancel->mutex);
+}
+
 /* Blocks until a descriptor is ready or @signal is set, without the lock. */
-static void
-poll_unlocked (GMutex *mutex,
-               QTaskSignal *signal,
-               struct pollfd *fds,
-               int n_fds)
+void
+q_task_stream_poll (GMutex *mutex,
+                    QTaskSignal *signal,
+                    struct pollfd *fds,
+                    int n_fds)
 {
   gboolean can_be_told = q_task_signal_open (signal, NULL);
 
@@ -292,654 +168,14 @@ close_fds_locked (QTaskStreamLink *self)
   self->out_fd = -1;
 }
 
-static void
-close_fds (QTaskStreamLink *self)
+void
+q_task_stream_close_fds (QTaskStreamLink *self)
 {
   g_mutex_lock (&self->in_lock);
   g_mutex_lock (&self->out_lock);
   close_fds_locked (self);
   g_mutex_unlock (&self->out_lock);
   g_mutex_unlock (&self->in_lock);
-}
-
-/* Writing; all with the out lock */
-
-static void
-frame_free (QTaskOutFrame *frame)
-{
-  g_bytes_unref (frame->bytes);
-  g_free (frame);
-}
-
-/* Takes @frame out of the list, and tells whose it is. */
-static void
-end_frame_locked (QTaskStreamLink *self,
-                  QTaskOutFrame *frame,
-                  QTaskLinkResult result,
-                  QTaskWatch **woken)
-{
-  g_queue_unlink (&self->frames, &frame->link);
-  g_atomic_int_set (&self->has_frames, self->frames.head != NULL);
-
-  if (frame->pending != NULL)
-    {
-      self->n_pending--;
-      frame->pending->result = result;
-      frame->pending->message = NULL;
-      q_task_watch_collect (frame->pending->watch, woken);
-    }
-  else
-    self->under_way -= q_task_link_weigh (frame->size);
-
-  frame->result = result;
-  if (frame->sleeper != NULL)
-    wake_sleeper (frame->sleeper, &self->out_signal);
-  else
-    frame_free (frame);
-}
-
-static void
-append_frame_locked (QTaskStreamLink *self,
-                     QTaskOutFrame *frame)
-{
-  frame->link.data = frame;
-  g_queue_push_tail_link (&self->frames, &frame->link);
-  g_atomic_int_set (&self->has_frames, TRUE);
-
-  if (frame->pending != NULL)
-    self->n_pending++;
-  else
-    self->under_way += q_task_link_weigh (frame->size);
-}
-
-/* What is needed of it when the stack it is on goes. */
-static QTaskOutFrame *
-frame_copy_rest (QTaskOutFrame *frame)
-{
-  QTaskOutFrame *copy = g_new (QTaskOutFrame, 1);
-
-  *copy = *frame;
-  copy->sleeper = NULL;
-  copy->link.data = copy;
-  copy->bytes = frame->bytes != NULL ? g_bytes_ref (frame->bytes) : g_bytes_new (frame->data, frame->size);
-  copy->data = g_bytes_get_data (copy->bytes, NULL);
-
-  return copy;
-}
-
-/* A frame that has begun has to end: leaves a copy in its place. */
-static void
-orphan_frame_locked (QTaskStreamLink *self,
-                     QTaskOutFrame *frame)
-{
-  QTaskOutFrame *copy = frame_copy_rest (frame);
-
-  g_queue_unlink (&self->frames, &frame->link);
-  copy->link.prev = copy->link.next = NULL;
-  g_queue_push_head_link (&self->frames, &copy->link);
-}
-
-/* Accepts what fits now. */
-static void
-admit_locked (QTaskStreamLink *self,
-              QTaskWatch **woken)
-{
-  gsize capacity = q_task_link_get_capacity (&self->link);
-
-  if (self->n_pending > 0)
-    for (GList *l = self->frames.head; l != NULL; l = l->next)
-      {
-        QTaskOutFrame *frame = l->data;
-        gsize weight = q_task_link_weigh (frame->size);
-
-        if (frame->pending == NULL)
-          continue;
-
-        if (!q_task_link_fits (self->under_way, weight, capacity))
-          break;
-
-        self->under_way += weight;
-        self->n_pending--;
-        frame->pending->result = Q_TASK_LINK_DONE;
-        frame->pending->message = NULL;
-        q_task_watch_collect (frame->pending->watch, woken);
-        frame->pending = NULL;
-      }
-
-  if (self->is_broken || (self->n_pending == 0 && q_task_link_fits (self->under_way, 1, capacity)))
-    q_task_watch_collect_all (&self->room_watches, woken);
-}
-
-static void
-break_locked (QTaskStreamLink *self,
-              QTaskWatch **woken)
-{
-  self->is_broken = TRUE;
-
-  while (self->frames.head != NULL)
-    end_frame_locked (self, self->frames.head->data, Q_TASK_LINK_BROKEN, woken);
-
-  q_task_watch_collect_all (&self->room_watches, woken);
-}
-
-/* Adds what is left of @frame to @vectors, and returns how many these are now. */
-static int
-frame_get_vectors (QTaskOutFrame *frame,
-                   struct iovec *vectors,
-                   int n_vectors)
-{
-  gsize data_sent = frame->sent > Q_TASK_WIRE_HEADER_SIZE ? frame->sent - Q_TASK_WIRE_HEADER_SIZE : 0;
-
-  if (frame->sent < Q_TASK_WIRE_HEADER_SIZE)
-    {
-      vectors[n_vectors].iov_base = frame->header + frame->sent;
-      vectors[n_vectors++].iov_len = Q_TASK_WIRE_HEADER_SIZE - frame->sent;
-    }
-
-  if (frame->size > data_sent)
-    {
-      vectors[n_vectors].iov_base = (guint8 *) frame->data + data_sent;
-      vectors[n_vectors++].iov_len = frame->size - data_sent;
-    }
-
-  return n_vectors;
-}
-
-static inline gboolean
-frame_is_sent (QTaskOutFrame *frame)
-{
-  return frame->sent == Q_TASK_WIRE_HEADER_SIZE + frame->size;
-}
-
-/* Sends a frame that nothing is ahead of, as far as the kernel takes it. */
-static void
-send_frame_locked (QTaskStreamLink *self,
-                   QTaskOutFrame *frame,
-                   QTaskWatch **woken)
-{
-  while (!frame_is_sent (frame))
-    {
-      struct iovec vectors[2];
-      gssize n = write_vectors (self, vectors, frame_get_vectors (frame, vectors, 0));
-
-      if (n < 0)
-        {
-          if (errno != EAGAIN && errno != EWOULDBLOCK)
-            break_locked (self, woken);
-          return;
-        }
-
-      frame->sent += n;
-    }
-}
-
-/* Sends what waits, as far as the kernel takes it. */
-static void
-flush_locked (QTaskStreamLink *self,
-              QTaskWatch **woken)
-{
-  while (self->frames.head != NULL && self->out_fd >= 0)
-    {
-      struct iovec vectors[2 * MAX_FRAMES_A_CALL];
-      int n_vectors = 0;
-      int n_frames = 0;
-      gssize n;
-
-      for (GList *l = self->frames.head; l != NULL && n_frames < MAX_FRAMES_A_CALL; l = l->next, n_frames++)
-        {
-          QTaskOutFrame *frame = l->data;
-
-          if (frame->pending != NULL)
-            break;
-
-          n_vectors = frame_get_vectors (frame, vectors, n_vectors);
-        }
-
-      n = write_vectors (self, vectors, n_vectors);
-      if (n < 0)
-        {
-          if (errno != EAGAIN && errno != EWOULDBLOCK)
-            break_locked (self, woken);
-          break;
-        }
-
-      while (n > 0)
-        {
-          QTaskOutFrame *frame = self->frames.head->data;
-          gsize rest = Q_TASK_WIRE_HEADER_SIZE + frame->size - frame->sent;
-
-          if ((gsize) n < rest)
-            {
-              frame->sent += n;
-              break;
-            }
-
-          n -= rest;
-          frame->sent += rest;
-          end_frame_locked (self, frame, Q_TASK_LINK_DONE, woken);
-        }
-
-      admit_locked (self, woken);
-    }
-}
-
-/* The source that sends what waits, in the context where the link was made */
-
-static gboolean
-flush_ready_cb (int fd G_GNUC_UNUSED,
-                GIOCondition condition G_GNUC_UNUSED,
-                gpointer data)
-{
-  QTaskStreamLink *self = data;
-  QTaskWatch *woken = NULL;
-  gboolean goes_on;
-
-  g_mutex_lock (&self->out_lock);
-
-  flush_locked (self, &woken);
-
-  if (self->is_closed && g_get_monotonic_time () >= self->linger_end)
-    break_locked (self, &woken);
-
-  goes_on = self->frames.head != NULL;
-  if (goes_on && self->is_closed)
-    g_source_set_ready_time (self->flush_source, self->linger_end);
-  if (!goes_on)
-    {
-      self->flush_is_scheduled = FALSE;
-      self->flush_source = NULL;
-    }
-
-  g_mutex_unlock (&self->out_lock);
-
-  q_task_watch_wake_all (woken);
-  if (!goes_on && g_atomic_int_get (&self->is_closed))
-    close_fds (self);
-
-  return goes_on ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
-}
-
-static void
-link_unref_notify (gpointer data)
-{
-  q_task_link_unref (data);
-}
-
-static void
-flush_delivered (QTaskDelivery *delivery,
-                 gboolean lost)
-{
-  QTaskStreamLink *self = (QTaskStreamLink *) ((char *) delivery - G_STRUCT_OFFSET (QTaskStreamLink, flush));
-  QTaskWatch *woken = NULL;
-  GSource *source = NULL;
-
-  g_mutex_lock (&self->out_lock);
-
-  flush_locked (self, &woken);
-  if (lost && self->is_closed)
-    break_locked (self, &woken);
-
-  if (!lost && self->frames.head != NULL)
-    {
-      source = g_unix_fd_source_new (self->out_fd, G_IO_OUT);
-      g_source_set_static_name (source, "[qtask] channel flush");
-      g_source_set_callback (source, (GSourceFunc) flush_ready_cb, self, link_unref_notify);
-      if (self->is_closed)
-        g_source_set_ready_time (source, self->linger_end);
-      self->flush_source = source;
-    }
-  else
-    self->flush_is_scheduled = FALSE;
-
-  g_mutex_unlock (&self->out_lock);
-
-  q_task_watch_wake_all (woken);
-
-  if (source != NULL)
-    {
-      g_source_attach (source, q_task_dispatch_get_context (self->dispatch));
-      g_source_unref (source);
-      return;
-    }
-
-  if (g_atomic_int_get (&self->is_closed))
-    close_fds (self);
-  q_task_link_unref (&self->link);
-}
-
-/* With the out lock: whether flush has to be delivered, with no lock. */
-static gboolean
-must_schedule_flush_locked (QTaskStreamLink *self)
-{
-  if (self->frames.head == NULL || self->flush_is_scheduled)
-    return FALSE;
-
-  self->flush_is_scheduled = TRUE;
-  q_task_link_ref (&self->link);
-
-  return TRUE;
-}
-
-/* With no lock: has what waits be sent, by the source and by whoever polls anyway. */
-static void
-schedule_flush (QTaskStreamLink *self,
-                gboolean deliver)
-{
-  if (deliver)
-    q_task_dispatch_deliver (self->dispatch, &self->flush.node, G_PRIORITY_DEFAULT);
-
-  if (g_atomic_pointer_get (&self->in_poller) != NULL)
-    {
-      g_mutex_lock (&self->in_lock);
-      if (self->in_poller != NULL)
-        q_task_signal_set (&self->in_signal);
-      g_mutex_unlock (&self->in_lock);
-    }
-}
-
-/* By the owner, after a close: the source would go on to poll a number. */
-static void
-drop_flush_source (gpointer data)
-{
-  QTaskStreamLink *self = data;
-  GSource *source = NULL;
-
-  g_mutex_lock (&self->out_lock);
-  if (self->frames.head == NULL && self->flush_source != NULL)
-    {
-      source = g_steal_pointer (&self->flush_source);
-      self->flush_is_scheduled = FALSE;
-    }
-  g_mutex_unlock (&self->out_lock);
-
-  if (source != NULL && !q_task_dispatch_is_lost (self->dispatch))
-    g_source_destroy (source);
-
-  q_task_link_unref (&self->link);
-}
-
-typedef struct
-{
-  GMutex *mutex;
-  QTaskSleeper *sleeper;
-  QTaskSignal *signal;
-} QTaskStreamCancel;
-
-static void
-stream_cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
-                     gpointer data)
-{
-  QTaskStreamCancel *cancel = data;
-
-  g_mutex_lock (cancel->mutex);
-  cancel->sleeper->is_cancelled = TRUE;
-  if (cancel->sleeper->is_polling)
-    q_task_signal_set (cancel->signal);
-  g_cond_signal (&cancel->sleeper->cond);
-  g_mutex_unlock (cancel->mutex);
-}
-
-/* One of the writers that block has to poll. */
-static void
-wake_next_writer_locked (QTaskStreamLink *self)
-{
-  if (self->out_poller != NULL)
-    return;
-
-  for (GList *l = self->frames.head; l != NULL; l = l->next)
-    {
-      QTaskOutFrame *frame = l->data;
-
-      if (frame->sleeper != NULL)
-        {
-          wake_sleeper (frame->sleeper, &self->out_signal);
-          return;
-        }
-    }
-}
-
-/* With the lock, which is let go of; @frame is in the list. */
-static QTaskLinkResult
-write_blocking (QTaskStreamLink *self,
-                QTaskOutFrame *frame,
-                GCancellable *cancellable,
-                QTaskWatch **woken)
-{
-  QTaskSleeper *sleeper = frame->sleeper;
-  QTaskStreamCancel cancel = { &self->out_lock, sleeper, &self->out_signal };
-  gboolean deliver = FALSE;
-  gulong handler = 0;
-
-  if (cancellable != NULL)
-    {
-      g_mutex_unlock (&self->out_lock);
-      handler = g_cancellable_connect (cancellable, G_CALLBACK (stream_cancelled_cb), &cancel, NULL);
-      g_mutex_lock (&self->out_lock);
-    }
-
-  while (frame->result == Q_TASK_LINK_PENDING)
-    {
-      if (sleeper->is_cancelled)
-        {
-          if (frame->sent == 0)
-            end_frame_locked (self, frame, Q_TASK_LINK_CANCELLED, woken);
-          else
-            {
-              orphan_frame_locked (self, frame);
-              frame->result = Q_TASK_LINK_DONE;
-              deliver = must_schedule_flush_locked (self);
-            }
-          admit_locked (self, woken);
-          break;
-        }
-
-      if (*woken != NULL)
-        {
-          QTaskWatch *list = g_steal_pointer (woken);
-
-          g_mutex_unlock (&self->out_lock);
-          q_task_watch_wake_all (list);
-          g_mutex_lock (&self->out_lock);
-        }
-      else if (self->out_poller == NULL && may_look (&self->n_looks_to_skip_out))
-        {
-          gsize sent = frame->sent;
-
-          for (int i = 0; i < LOOK_ROUNDS && frame->result == Q_TASK_LINK_PENDING && frame->sent == sent; i++)
-            {
-              g_mutex_unlock (&self->out_lock);
-              look_away ();
-              g_mutex_lock (&self->out_lock);
-
-              flush_locked (self, woken);
-            }
-
-          has_looked (frame->sent == sent && frame->result == Q_TASK_LINK_PENDING,
-                      &self->n_vain_looks_out, &self->n_looks_to_skip_out);
-        }
-      else if (self->out_poller == NULL)
-        {
-          struct pollfd fds[2] = { { .fd = self->out_fd, .events = POLLOUT } };
-
-          self->out_poller = sleeper;
-          sleeper->is_polling = TRUE;
-          poll_unlocked (&self->out_lock, &self->out_signal, fds, 1);
-          sleeper->is_polling = FALSE;
-          self->out_poller = NULL;
-
-          flush_locked (self, woken);
-        }
-      else
-        {
-          sleeper->is_woken = FALSE;
-          sleeper->is_waiting = TRUE;
-          while (!sleeper->is_woken && !sleeper->is_cancelled)
-            g_cond_wait (&sleeper->cond, &self->out_lock);
-          sleeper->is_waiting = FALSE;
-        }
-    }
-
-  wake_next_writer_locked (self);
-
-  g_mutex_unlock (&self->out_lock);
-
-  if (self->is_closed)
-    close_fds (self);
-  schedule_flush (self, deliver);
-  g_cancellable_disconnect (cancellable, handler);
-
-  return frame->result;
-}
-
-/* Whether the link takes anything, with the lock. */
-static inline QTaskLinkResult
-may_write_locked (QTaskStreamLink *self)
-{
-  return self->is_closed ? Q_TASK_LINK_CLOSED : self->is_broken ? Q_TASK_LINK_BROKEN
-                                                                : Q_TASK_LINK_DONE;
-}
-
-static QTaskLinkResult
-stream_write (QTaskLink *link,
-              QTaskOutgoing *outgoing,
-              QTaskLinkMode mode,
-              GCancellable *cancellable,
-              GError **error G_GNUC_UNUSED)
-{
-  QTaskStreamLink *self = (QTaskStreamLink *) link;
-  QTaskOutFrame frame = { .data = outgoing->data, .size = outgoing->size, .result = Q_TASK_LINK_PENDING };
-  QTaskWatch *woken = NULL;
-  QTaskLinkResult result;
-  gboolean deliver = FALSE;
-
-  q_task_wire_encode_header (frame.header, frame.size, Q_TASK_WIRE_MESSAGE);
-
-  g_mutex_lock (&self->out_lock);
-
-  result = may_write_locked (self);
-
-  if (result == Q_TASK_LINK_DONE)
-    {
-      flush_locked (self, &woken);
-      if (self->frames.head == NULL && !self->is_broken)
-        send_frame_locked (self, &frame, &woken);
-
-      if (self->is_broken)
-        result = Q_TASK_LINK_BROKEN;
-      else if (frame_is_sent (&frame))
-        result = Q_TASK_LINK_DONE;
-      else if (mode == Q_TASK_LINK_WAIT)
-        {
-          QTaskSleeper sleeper = { 0 };
-
-          g_cond_init (&sleeper.cond);
-          frame.sleeper = &sleeper;
-          frame.bytes = outgoing->bytes;
-          append_frame_locked (self, &frame);
-          result = write_blocking (self, &frame, cancellable, &woken);
-          g_cond_clear (&sleeper.cond);
-
-          q_task_watch_wake_all (woken);
-          return result;
-        }
-      else if (self->n_pending > 0 ||
-               (frame.sent == 0 && !q_task_link_fits (self->under_way, q_task_link_weigh (frame.size), q_task_link_get_capacity (link))))
-        result = Q_TASK_LINK_WOULD_BLOCK;
-      else
-        {
-          frame.bytes = outgoing->bytes;
-          append_frame_locked (self, frame_copy_rest (&frame));
-          deliver = must_schedule_flush_locked (self);
-        }
-    }
-
-  g_mutex_unlock (&self->out_lock);
-
-  q_task_watch_wake_all (woken);
-  if (deliver)
-    schedule_flush (self, TRUE);
-
-  return result;
-}
-
-static QTaskLinkResult
-stream_write_pending (QTaskLink *link,
-                      QTaskPending *pending)
-{
-  QTaskStreamLink *self = (QTaskStreamLink *) link;
-  QTaskWatch *woken = NULL;
-  gboolean deliver = FALSE;
-
-  g_mutex_lock (&self->out_lock);
-
-  pending->result = may_write_locked (self);
-
-  if (pending->result == Q_TASK_LINK_DONE)
-    {
-      QTaskOutFrame *frame = g_new0 (QTaskOutFrame, 1);
-
-      frame->bytes = g_bytes_ref (pending->bytes);
-      frame->data = g_bytes_get_data (frame->bytes, &frame->size);
-      frame->pending = pending;
-      q_task_wire_encode_header (frame->header, frame->size, Q_TASK_WIRE_MESSAGE);
-
-      pending->result = Q_TASK_LINK_PENDING;
-      pending->message = frame;
-      append_frame_locked (self, frame);
-      admit_locked (self, &woken);
-      flush_locked (self, &woken);
-      deliver = must_schedule_flush_locked (self);
-    }
-
-  {
-    QTaskLinkResult result = pending->result;
-
-    g_mutex_unlock (&self->out_lock);
-
-    q_task_watch_wake_all (woken);
-    if (deliver)
-      schedule_flush (self, TRUE);
-
-    return result;
-  }
-}
-
-static QTaskLinkResult
-stream_stop_pending (QTaskLink *link,
-                     QTaskPending *pending)
-{
-  QTaskStreamLink *self = (QTaskStreamLink *) link;
-  QTaskWatch *woken = NULL;
-  QTaskLinkResult result;
-
-  g_mutex_lock (&self->out_lock);
-
-  if (pending->result == Q_TASK_LINK_PENDING)
-    {
-      end_frame_locked (self, pending->message, Q_TASK_LINK_CANCELLED, &woken);
-      admit_locked (self, &woken);
-    }
-  result = pending->result;
-
-  g_mutex_unlock (&self->out_lock);
-
-  q_task_watch_wake_all (woken);
-
-  return result;
-}
-
-static QTaskLinkResult
-stream_get_pending (QTaskLink *link,
-                    QTaskPending *pending)
-{
-  QTaskStreamLink *self = (QTaskStreamLink *) link;
-  QTaskLinkResult result;
-
-  g_mutex_lock (&self->out_lock);
-  result = pending->result;
-  g_mutex_unlock (&self->out_lock);
-
-  return result;
 }
 
 /* Reading; all with the in lock */
@@ -954,6 +190,8 @@ fail_locked (QTaskStreamLink *self,
 
   g_mutex_lock (&self->out_lock);
   stream_close_locked (self, woken);
+  q_task_stream_break_locked (self, woken);
+  close_fds_locked (self);
   g_mutex_unlock (&self->out_lock);
 }
 
@@ -1119,7 +357,7 @@ read_blocking (QTaskStreamLink *self,
   sleeper.link.data = &sleeper;
 
   if (cancellable != NULL)
-    handler = g_cancellable_connect (cancellable, G_CALLBACK (stream_cancelled_cb), &cancel, NULL);
+    handler = g_cancellable_connect (cancellable, G_CALLBACK (q_task_stream_cancelled_cb), &cancel, NULL);
 
   g_mutex_lock (&self->in_lock);
 
@@ -1135,20 +373,24 @@ read_blocking (QTaskStreamLink *self,
           break;
         }
 
-      if (self->in_poller == NULL && may_look (&self->n_looks_to_skip))
+      if (self->in_poller == NULL && q_task_stream_may_look (&self->n_looks_to_skip))
         {
-          for (int i = 0; i < LOOK_ROUNDS && result == Q_TASK_LINK_WOULD_BLOCK; i++)
+          for (int i = 0; i < Q_TASK_STREAM_LOOK_ROUNDS && result == Q_TASK_LINK_WOULD_BLOCK; i++)
             {
               g_mutex_unlock (&self->in_lock);
-              look_away ();
+              q_task_spin_briefly ();
               g_mutex_lock (&self->in_lock);
 
               result = try_read_locked (self, receiver, TRUE, &woken, error);
             }
 
-          has_looked (result == Q_TASK_LINK_WOULD_BLOCK, &self->n_vain_looks, &self->n_looks_to_skip);
+          q_task_stream_has_looked (result == Q_TASK_LINK_WOULD_BLOCK, &self->n_vain_looks, &self->n_looks_to_skip);
           if (result != Q_TASK_LINK_WOULD_BLOCK)
             break;
+
+          /* The lock was let go of. */
+          if (sleeper.is_cancelled)
+            continue;
         }
 
       if (self->in_poller == NULL)
@@ -1163,7 +405,7 @@ read_blocking (QTaskStreamLink *self,
           if (g_atomic_int_get (&self->has_frames))
             fds[1].fd = self->out_fd;
 
-          poll_unlocked (&self->in_lock, &self->in_signal, fds, 2);
+          q_task_stream_poll (&self->in_lock, &self->in_signal, fds, 2);
 
           sleeper.is_polling = FALSE;
           g_atomic_pointer_set (&self->in_poller, NULL);
@@ -1172,7 +414,7 @@ read_blocking (QTaskStreamLink *self,
           if (fds[1].revents != 0)
             {
               g_mutex_lock (&self->out_lock);
-              flush_locked (self, &woken);
+              q_task_stream_flush_locked (self, &woken);
               g_mutex_unlock (&self->out_lock);
             }
         }
@@ -1208,7 +450,7 @@ read_blocking (QTaskStreamLink *self,
 
   q_task_watch_wake_all (woken);
   if (g_atomic_int_get (&self->is_closed))
-    close_fds (self);
+    q_task_stream_close_fds (self);
 
   g_cancellable_disconnect (cancellable, handler);
   g_cond_clear (&sleeper.cond);
@@ -1230,7 +472,7 @@ stream_read (QTaskLink *link,
   if (G_UNLIKELY (g_atomic_int_get (&self->has_frames)))
     {
       g_mutex_lock (&self->out_lock);
-      flush_locked (self, &woken);
+      q_task_stream_flush_locked (self, &woken);
       g_mutex_unlock (&self->out_lock);
     }
 
@@ -1281,7 +523,7 @@ check_write (QTaskStreamLink *self,
 
   g_mutex_lock (&self->out_lock);
 
-  ready = may_write_locked (self) != Q_TASK_LINK_DONE ||
+  ready = q_task_stream_may_write_locked (self) != Q_TASK_LINK_DONE ||
           (self->n_pending == 0 && q_task_link_fits (self->under_way, 1, q_task_link_get_capacity (&self->link)));
   if (ready)
     q_task_watch_disarm (watch, &self->room_watches);
@@ -1361,7 +603,7 @@ stream_ready (QTaskLink *link,
   else
     {
       g_mutex_lock (&self->out_lock);
-      flush_locked (self, &woken);
+      q_task_stream_flush_locked (self, &woken);
       g_mutex_unlock (&self->out_lock);
     }
 
@@ -1434,7 +676,7 @@ stream_limits_changed (QTaskLink *link)
   g_mutex_unlock (&self->in_lock);
 
   g_mutex_lock (&self->out_lock);
-  admit_locked (self, &woken);
+  q_task_stream_admit_locked (self, &woken);
   g_mutex_unlock (&self->out_lock);
 
   q_task_watch_wake_all (woken);
@@ -1475,22 +717,22 @@ stream_close_locked (QTaskStreamLink *self,
 
       if (frame->sleeper != NULL && frame->sent > 0)
         {
-          orphan_frame_locked (self, frame);
+          q_task_stream_orphan_frame_locked (self, frame);
           frame->result = Q_TASK_LINK_CLOSED;
-          wake_sleeper (frame->sleeper, &self->out_signal);
+          q_task_stream_wake_sleeper (frame->sleeper, &self->out_signal);
         }
       else if (frame->sleeper != NULL || frame->pending != NULL)
-        end_frame_locked (self, frame, Q_TASK_LINK_CLOSED, woken);
+        q_task_stream_end_frame_locked (self, frame, Q_TASK_LINK_CLOSED, woken);
     }
 
   if (self->out_poller != NULL)
     q_task_signal_set (&self->out_signal);
   q_task_watch_collect_all (&self->room_watches, woken);
 
-  self->linger_end = g_get_monotonic_time () + LINGER_USEC;
-  flush_locked (self, woken);
+  self->linger_end = g_get_monotonic_time () + Q_TASK_STREAM_LINGER_USEC;
+  q_task_stream_flush_locked (self, woken);
   if (q_task_dispatch_is_lost (self->dispatch))
-    break_locked (self, woken);
+    q_task_stream_break_locked (self, woken);
 
   close_fds_locked (self);
 }
@@ -1511,7 +753,7 @@ stream_close (QTaskLink *link)
     {
       stream_close_locked (self, &woken);
       drop = self->flush_is_scheduled;
-      deliver = must_schedule_flush_locked (self);
+      deliver = q_task_stream_must_schedule_flush_locked (self);
     }
 
   g_mutex_unlock (&self->out_lock);
@@ -1522,7 +764,7 @@ stream_close (QTaskLink *link)
   if (deliver)
     q_task_dispatch_deliver (self->dispatch, &self->flush.node, G_PRIORITY_DEFAULT);
   if (drop)
-    q_task_dispatch_destroy_data (self->dispatch, 0, q_task_link_ref (link), drop_flush_source);
+    q_task_dispatch_destroy_data (self->dispatch, 0, q_task_link_ref (link), q_task_stream_drop_flush_source);
 }
 
 static gboolean
@@ -1540,7 +782,7 @@ stream_free (QTaskLink *link)
   g_mutex_lock (&self->in_lock);
   g_mutex_lock (&self->out_lock);
   stream_close_locked (self, &woken);
-  break_locked (self, &woken);
+  q_task_stream_break_locked (self, &woken);
   close_fds_locked (self);
   g_mutex_unlock (&self->out_lock);
   g_mutex_unlock (&self->in_lock);
@@ -1562,10 +804,10 @@ stream_free (QTaskLink *link)
 
 static const QTaskLinkFuncs stream_link_funcs = {
   .read = stream_read,
-  .write = stream_write,
-  .write_pending = stream_write_pending,
-  .stop_pending = stream_stop_pending,
-  .get_pending = stream_get_pending,
+  .write = q_task_stream_write,
+  .write_pending = q_task_stream_write_pending,
+  .stop_pending = q_task_stream_stop_pending,
+  .get_pending = q_task_stream_get_pending,
   .check = stream_check,
   .disarm = stream_disarm,
   .get_poll_fd = stream_get_poll_fd,
@@ -1654,7 +896,7 @@ q_task_link_new_stream (GSocket *socket,
   self->in_signal = (QTaskSignal) Q_TASK_SIGNAL_INIT;
   self->out_signal = (QTaskSignal) Q_TASK_SIGNAL_INIT;
   self->poll_signal = (QTaskSignal) Q_TASK_SIGNAL_INIT;
-  self->flush.func = flush_delivered;
+  self->flush.func = q_task_stream_flush_delivered;
   if (socket != NULL)
     self->socket = g_object_ref (socket);
 

@@ -292,6 +292,44 @@ q_task_channel_serve_messages (QTaskChannel *channel,
   return serve_messages (channel, dispatch, SERVE_SLICE_USEC);
 }
 
+/* Has @messages in the place of those that there were. */
+static void
+set_messages (QTaskChannel *channel,
+              QTaskMessages *messages)
+{
+  QTaskMessages *dropped;
+  QTaskWatch *watch = q_task_messages_ref_watch (messages);
+
+  g_mutex_lock (&channel->lock);
+  dropped = channel->messages;
+  channel->messages = messages;
+  g_mutex_unlock (&channel->lock);
+
+  if (dropped != NULL)
+    {
+      q_task_messages_stop (dropped);
+      q_task_messages_unref (dropped);
+    }
+
+  if (channel->link->funcs->is_closed (channel->link))
+    q_task_channel_drop_messages (channel, messages);
+  else
+    q_task_watch_wake (watch);
+
+  q_task_watch_unref (watch);
+}
+
+void
+q_task_channel_set_owner_func (QTaskChannel *channel,
+                               QTaskDispatch *dispatch,
+                               guint thread_id,
+                               QTaskChannelMessageFunc func,
+                               gpointer opaque)
+{
+  set_messages (channel, q_task_messages_new (channel, channel->link, dispatch, thread_id, NULL,
+                                              func, opaque, NULL));
+}
+
 gboolean
 q_task_channel_drop_message_func (QTaskChannel *channel,
                                   QTaskDispatch *dispatch)
@@ -549,7 +587,7 @@ q_task_channel_new_from_fds (int in_fd,
 
 /**
  * q_task_channel_get_capacity:
- * @self: a channel
+ * @channel: a channel
  *
  * Gets how many bytes that were written at this end may be under way.
  *
@@ -560,16 +598,16 @@ q_task_channel_new_from_fds (int in_fd,
  * Since: 1.0
  */
 gsize
-q_task_channel_get_capacity (QTaskChannel *self)
+q_task_channel_get_capacity (QTaskChannel *channel)
 {
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), 0);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), 0);
 
-  return self->link != NULL ? q_task_link_get_capacity (self->link) : Q_TASK_CHANNEL_DEFAULT_CAPACITY;
+  return channel->link != NULL ? q_task_link_get_capacity (channel->link) : Q_TASK_CHANNEL_DEFAULT_CAPACITY;
 }
 
 /**
  * q_task_channel_set_capacity:
- * @self: a channel
+ * @channel: a channel
  * @capacity: the number of bytes, or 0 for any number
  *
  * Sets how many bytes that were written at this end may be under way, which is to say not read
@@ -585,23 +623,23 @@ q_task_channel_get_capacity (QTaskChannel *self)
  * Since: 1.0
  */
 void
-q_task_channel_set_capacity (QTaskChannel *self,
+q_task_channel_set_capacity (QTaskChannel *channel,
                              gsize capacity)
 {
-  g_return_if_fail (Q_IS_TASK_CHANNEL (self));
+  g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
 
-  if (self->link == NULL || q_task_link_get_capacity (self->link) == capacity)
+  if (channel->link == NULL || q_task_link_get_capacity (channel->link) == capacity)
     return;
 
-  g_atomic_pointer_set (&self->link->capacity, capacity);
-  self->link->funcs->limits_changed (self->link);
+  g_atomic_pointer_set (&channel->link->capacity, capacity);
+  channel->link->funcs->limits_changed (channel->link);
 
-  g_object_notify_by_pspec (G_OBJECT (self), properties[PROP_CAPACITY]);
+  g_object_notify_by_pspec (G_OBJECT (channel), properties[PROP_CAPACITY]);
 }
 
 /**
  * q_task_channel_get_max_message_size:
- * @self: a channel
+ * @channel: a channel
  *
  * Gets how many bytes a message may have.
  *
@@ -612,18 +650,18 @@ q_task_channel_set_capacity (QTaskChannel *self,
  * Since: 1.0
  */
 gsize
-q_task_channel_get_max_message_size (QTaskChannel *self)
+q_task_channel_get_max_message_size (QTaskChannel *channel)
 {
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), 0);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), 0);
 
-  return self->link != NULL
-           ? q_task_link_get_max_message_size (self->link)
+  return channel->link != NULL
+           ? q_task_link_get_max_message_size (channel->link)
            : Q_TASK_CHANNEL_DEFAULT_MAX_MESSAGE_SIZE;
 }
 
 /**
  * q_task_channel_set_max_message_size:
- * @self: a channel
+ * @channel: a channel
  * @max_message_size: the number of bytes, from 1 to %G_MAXUINT32
  *
  * Sets how many bytes a message may have; 64 MiB unless set.
@@ -636,24 +674,24 @@ q_task_channel_get_max_message_size (QTaskChannel *self)
  * Since: 1.0
  */
 void
-q_task_channel_set_max_message_size (QTaskChannel *self,
+q_task_channel_set_max_message_size (QTaskChannel *channel,
                                      gsize max_message_size)
 {
-  g_return_if_fail (Q_IS_TASK_CHANNEL (self));
+  g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
   g_return_if_fail (max_message_size > 0 && max_message_size <= G_MAXUINT32);
 
-  if (self->link == NULL || q_task_link_get_max_message_size (self->link) == max_message_size)
+  if (channel->link == NULL || q_task_link_get_max_message_size (channel->link) == max_message_size)
     return;
 
-  g_atomic_pointer_set (&self->link->max_message_size, max_message_size);
-  self->link->funcs->limits_changed (self->link);
+  g_atomic_pointer_set (&channel->link->max_message_size, max_message_size);
+  channel->link->funcs->limits_changed (channel->link);
 
-  g_object_notify_by_pspec (G_OBJECT (self), properties[PROP_MAX_MESSAGE_SIZE]);
+  g_object_notify_by_pspec (G_OBJECT (channel), properties[PROP_MAX_MESSAGE_SIZE]);
 }
 
 /**
  * q_task_channel_write:
- * @self: a channel
+ * @channel: a channel
  * @data: (array length=size) (element-type guint8): the message
  * @size: its size in bytes; 0 is allowed
  * @cancellable: (nullable): a cancellable, or %NULL
@@ -677,7 +715,7 @@ q_task_channel_set_max_message_size (QTaskChannel *self,
  * Since: 1.0
  */
 gboolean
-q_task_channel_write (QTaskChannel *self,
+q_task_channel_write (QTaskChannel *channel,
                       gconstpointer data,
                       gsize size,
                       GCancellable *cancellable,
@@ -685,17 +723,17 @@ q_task_channel_write (QTaskChannel *self,
 {
   QTaskOutgoing outgoing = { .data = data, .size = size };
 
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), FALSE);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), FALSE);
   g_return_val_if_fail (data != NULL || size == 0, FALSE);
   g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  return channel_write (self, &outgoing, Q_TASK_LINK_WAIT, cancellable, error);
+  return channel_write (channel, &outgoing, Q_TASK_LINK_WAIT, cancellable, error);
 }
 
 /**
  * q_task_channel_write_bytes:
- * @self: a channel
+ * @channel: a channel
  * @message: the message
  * @cancellable: (nullable): a cancellable, or %NULL
  * @error: return location for an error
@@ -712,26 +750,26 @@ q_task_channel_write (QTaskChannel *self,
  * Since: 1.0
  */
 gboolean
-q_task_channel_write_bytes (QTaskChannel *self,
+q_task_channel_write_bytes (QTaskChannel *channel,
                             GBytes *message,
                             GCancellable *cancellable,
                             GError **error)
 {
   QTaskOutgoing outgoing = { .bytes = message };
 
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), FALSE);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), FALSE);
   g_return_val_if_fail (message != NULL, FALSE);
   g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
   outgoing.data = g_bytes_get_data (message, &outgoing.size);
 
-  return channel_write (self, &outgoing, Q_TASK_LINK_WAIT, cancellable, error);
+  return channel_write (channel, &outgoing, Q_TASK_LINK_WAIT, cancellable, error);
 }
 
 /**
  * q_task_channel_try_write:
- * @self: a channel
+ * @channel: a channel
  * @message: the message
  * @error: return location for an error
  *
@@ -750,19 +788,19 @@ q_task_channel_write_bytes (QTaskChannel *self,
  * Since: 1.0
  */
 gboolean
-q_task_channel_try_write (QTaskChannel *self,
+q_task_channel_try_write (QTaskChannel *channel,
                           GBytes *message,
                           GError **error)
 {
   QTaskOutgoing outgoing = { .bytes = message };
 
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), FALSE);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), FALSE);
   g_return_val_if_fail (message != NULL, FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
   outgoing.data = g_bytes_get_data (message, &outgoing.size);
 
-  return channel_write (self, &outgoing, Q_TASK_LINK_TRY, NULL, error);
+  return channel_write (channel, &outgoing, Q_TASK_LINK_TRY, NULL, error);
 }
 
 typedef struct
@@ -822,7 +860,7 @@ async_write_start (QTaskChannel *channel,
   self->task = g_object_ref (task);
   self->link = q_task_link_ref (channel->link);
   self->pending.bytes = g_bytes_ref (message);
-  self->pending.watch = q_task_watch_new (g_task_get_context (task));
+  self->pending.watch = q_task_watch_new_for_context (g_task_get_context (task));
 
   result = self->link->funcs->write_pending (self->link, &self->pending);
 
@@ -841,7 +879,7 @@ async_write_start (QTaskChannel *channel,
 
 /**
  * q_task_channel_write_async:
- * @self: a channel
+ * @channel: a channel
  * @message: the message
  * @cancellable: (nullable): a cancellable, or %NULL
  * @callback: (scope async) (nullable): called when the message was accepted
@@ -857,7 +895,7 @@ async_write_start (QTaskChannel *channel,
  * Since: 1.0
  */
 void
-q_task_channel_write_async (QTaskChannel *self,
+q_task_channel_write_async (QTaskChannel *channel,
                             GBytes *message,
                             GCancellable *cancellable,
                             GAsyncReadyCallback callback,
@@ -867,11 +905,11 @@ q_task_channel_write_async (QTaskChannel *self,
   QTaskOutgoing outgoing = { .bytes = message };
   GError *error = NULL;
 
-  g_return_if_fail (Q_IS_TASK_CHANNEL (self));
+  g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
   g_return_if_fail (message != NULL);
   g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
 
-  task = g_task_new (self, cancellable, callback, user_data);
+  task = g_task_new (channel, cancellable, callback, user_data);
   g_task_set_source_tag (task, q_task_channel_write_async);
   g_task_set_check_cancellable (task, FALSE); /* what was sent was sent */
 
@@ -879,12 +917,12 @@ q_task_channel_write_async (QTaskChannel *self,
 
   if (g_cancellable_is_cancelled (cancellable))
     return_write_result (task, Q_TASK_LINK_CANCELLED);
-  else if (channel_write (self, &outgoing, Q_TASK_LINK_TRY, NULL, &error))
+  else if (channel_write (channel, &outgoing, Q_TASK_LINK_TRY, NULL, &error))
     g_task_return_boolean (task, TRUE);
   else if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
     {
       g_error_free (error);
-      async_write_start (self, task, message);
+      async_write_start (channel, task, message);
     }
   else
     g_task_return_error (task, error);
@@ -892,7 +930,7 @@ q_task_channel_write_async (QTaskChannel *self,
 
 /**
  * q_task_channel_write_finish:
- * @self: a channel
+ * @channel: a channel
  * @result: what the callback got
  * @error: return location for an error
  *
@@ -907,12 +945,12 @@ q_task_channel_write_async (QTaskChannel *self,
  * Since: 1.0
  */
 gboolean
-q_task_channel_write_finish (QTaskChannel *self,
+q_task_channel_write_finish (QTaskChannel *channel,
                              GAsyncResult *result,
                              GError **error)
 {
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), FALSE);
-  g_return_val_if_fail (g_task_is_valid (result, self), FALSE);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), FALSE);
+  g_return_val_if_fail (g_task_is_valid (result, channel), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
   return g_task_propagate_boolean (G_TASK (result), error);
@@ -920,7 +958,7 @@ q_task_channel_write_finish (QTaskChannel *self,
 
 /**
  * q_task_channel_read:
- * @self: a channel
+ * @channel: a channel
  * @cancellable: (nullable): a cancellable, or %NULL
  * @error: return location for an error
  *
@@ -940,24 +978,24 @@ q_task_channel_write_finish (QTaskChannel *self,
  * Since: 1.0
  */
 GBytes *
-q_task_channel_read (QTaskChannel *self,
+q_task_channel_read (QTaskChannel *channel,
                      GCancellable *cancellable,
                      GError **error)
 {
   QTaskReceiver receiver = { 0 };
 
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), NULL);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), NULL);
   g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  channel_read (self, &receiver, Q_TASK_LINK_WAIT, cancellable, error);
+  channel_read (channel, &receiver, Q_TASK_LINK_WAIT, cancellable, error);
 
   return receiver.bytes;
 }
 
 /**
  * q_task_channel_read_into: (skip)
- * @self: a channel
+ * @channel: a channel
  * @buffer: where the message goes
  * @size: how many bytes @buffer has
  * @message_size: (out) (optional): how many the message has
@@ -981,7 +1019,7 @@ q_task_channel_read (QTaskChannel *self,
  * Since: 1.0
  */
 gboolean
-q_task_channel_read_into (QTaskChannel *self,
+q_task_channel_read_into (QTaskChannel *channel,
                           gpointer buffer,
                           gsize size,
                           gsize *message_size,
@@ -991,12 +1029,12 @@ q_task_channel_read_into (QTaskChannel *self,
   QTaskReceiver receiver = { .buffer = buffer, .size = size, .into_buffer = TRUE };
   QTaskLinkResult result;
 
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), FALSE);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), FALSE);
   g_return_val_if_fail (buffer != NULL || size == 0, FALSE);
   g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  result = channel_read (self, &receiver, Q_TASK_LINK_WAIT, cancellable, error);
+  result = channel_read (channel, &receiver, Q_TASK_LINK_WAIT, cancellable, error);
 
   if (message_size != NULL)
     *message_size = receiver.message_size;
@@ -1006,7 +1044,7 @@ q_task_channel_read_into (QTaskChannel *self,
 
 /**
  * q_task_channel_try_read:
- * @self: a channel
+ * @channel: a channel
  * @error: return location for an error
  *
  * Reads a message if there is one, and does not block.
@@ -1021,15 +1059,15 @@ q_task_channel_read_into (QTaskChannel *self,
  * Since: 1.0
  */
 GBytes *
-q_task_channel_try_read (QTaskChannel *self,
+q_task_channel_try_read (QTaskChannel *channel,
                          GError **error)
 {
   QTaskReceiver receiver = { 0 };
 
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), NULL);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  channel_read (self, &receiver, Q_TASK_LINK_TRY, NULL, error);
+  channel_read (channel, &receiver, Q_TASK_LINK_TRY, NULL, error);
 
   return receiver.bytes;
 }
@@ -1077,7 +1115,7 @@ async_read_ready_cb (gpointer data)
 
 /**
  * q_task_channel_read_async:
- * @self: a channel
+ * @channel: a channel
  * @cancellable: (nullable): a cancellable, or %NULL
  * @callback: (scope async) (nullable): called when there is a message, or the end
  * @user_data: (closure): what @callback gets
@@ -1092,7 +1130,7 @@ async_read_ready_cb (gpointer data)
  * Since: 1.0
  */
 void
-q_task_channel_read_async (QTaskChannel *self,
+q_task_channel_read_async (QTaskChannel *channel,
                            GCancellable *cancellable,
                            GAsyncReadyCallback callback,
                            gpointer user_data)
@@ -1100,19 +1138,19 @@ q_task_channel_read_async (QTaskChannel *self,
   g_autoptr (GTask) task = NULL;
   GSource *source;
 
-  g_return_if_fail (Q_IS_TASK_CHANNEL (self));
+  g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
   g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
 
-  task = g_task_new (self, cancellable, callback, user_data);
+  task = g_task_new (channel, cancellable, callback, user_data);
   g_task_set_source_tag (task, q_task_channel_read_async);
   g_task_set_check_cancellable (task, FALSE); /* a message that was read is not lost */
 
   /* Not ahead of one that waits already. */
-  if (g_atomic_int_add (&self->n_reads, 1) == 0 || self->link == NULL)
-    if (try_read_for_task (self, task))
+  if (g_atomic_int_add (&channel->n_reads, 1) == 0 || channel->link == NULL)
+    if (try_read_for_task (channel, task))
       return;
 
-  source = q_task_channel_source_new (self->link, NULL, G_IO_IN, NULL, cancellable);
+  source = q_task_channel_source_new (channel->link, NULL, G_IO_IN, NULL, cancellable);
   g_source_set_callback (source, async_read_ready_cb, g_object_ref (task), g_object_unref);
   g_source_attach (source, g_task_get_context (task));
   g_source_unref (source);
@@ -1120,7 +1158,7 @@ q_task_channel_read_async (QTaskChannel *self,
 
 /**
  * q_task_channel_read_finish:
- * @self: a channel
+ * @channel: a channel
  * @result: what the callback got
  * @error: return location for an error
  *
@@ -1135,12 +1173,12 @@ q_task_channel_read_async (QTaskChannel *self,
  * Since: 1.0
  */
 GBytes *
-q_task_channel_read_finish (QTaskChannel *self,
+q_task_channel_read_finish (QTaskChannel *channel,
                             GAsyncResult *result,
                             GError **error)
 {
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), NULL);
-  g_return_val_if_fail (g_task_is_valid (result, self), NULL);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), NULL);
+  g_return_val_if_fail (g_task_is_valid (result, channel), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
   return g_task_propagate_pointer (G_TASK (result), error);
@@ -1148,7 +1186,7 @@ q_task_channel_read_finish (QTaskChannel *self,
 
 /**
  * q_task_channel_create_source:
- * @self: a channel
+ * @channel: a channel
  * @condition: %G_IO_IN, %G_IO_OUT, or both
  * @cancellable: (nullable): a cancellable, or %NULL
  *
@@ -1168,21 +1206,21 @@ q_task_channel_read_finish (QTaskChannel *self,
  * Since: 1.0
  */
 GSource *
-q_task_channel_create_source (QTaskChannel *self,
+q_task_channel_create_source (QTaskChannel *channel,
                               GIOCondition condition,
                               GCancellable *cancellable)
 {
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), NULL);
-  g_return_val_if_fail (self->link != NULL, NULL);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), NULL);
+  g_return_val_if_fail (channel->link != NULL, NULL);
   g_return_val_if_fail (condition != 0 && (condition & ~(G_IO_IN | G_IO_OUT)) == 0, NULL);
   g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), NULL);
 
-  return q_task_channel_source_new (self->link, self, condition, NULL, cancellable);
+  return q_task_channel_source_new (channel->link, channel, condition, NULL, cancellable);
 }
 
 /**
  * q_task_channel_set_message_func:
- * @self: a channel
+ * @channel: a channel
  * @func: (nullable) (scope notified) (closure opaque) (destroy destroy): called for each message
  * @opaque: what @func gets
  * @destroy: (nullable): releases @opaque
@@ -1206,51 +1244,36 @@ q_task_channel_create_source (QTaskChannel *self,
  * Since: 1.0
  */
 void
-q_task_channel_set_message_func (QTaskChannel *self,
+q_task_channel_set_message_func (QTaskChannel *channel,
                                  QTaskChannelMessageFunc func,
                                  gpointer opaque,
                                  GDestroyNotify destroy)
 {
-  QTaskMessages *messages = NULL;
-  QTaskMessages *dropped;
-  QTaskWatch *watch = NULL;
+  g_autoptr (GMainContext) context = NULL;
+  QTaskDispatch *dispatch;
 
-  g_return_if_fail (Q_IS_TASK_CHANNEL (self));
-  g_return_if_fail (self->link != NULL);
+  g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
+  g_return_if_fail (channel->link != NULL);
 
-  if (func != NULL)
+  if (func == NULL)
     {
-      messages = q_task_messages_new (self, self->link, func, opaque, destroy);
-      watch = q_task_messages_ref_watch (messages);
+      q_task_channel_drop_messages (channel, NULL);
+      if (destroy != NULL)
+        destroy (opaque);
+      return;
     }
 
-  g_mutex_lock (&self->lock);
-  dropped = self->messages;
-  self->messages = messages;
-  g_mutex_unlock (&self->lock);
-
-  if (dropped != NULL)
-    {
-      q_task_messages_stop (dropped);
-      q_task_messages_unref (dropped);
-    }
-
-  if (watch != NULL)
-    {
-      if (self->link->funcs->is_closed (self->link))
-        q_task_channel_drop_messages (self, messages);
-      else
-        q_task_watch_wake (watch);
-
-      q_task_watch_unref (watch);
-    }
-  else if (destroy != NULL)
-    destroy (opaque);
+  context = g_main_context_ref_thread_default ();
+  dispatch = q_task_dispatch_ref_for_context (context);
+  set_messages (channel, q_task_messages_new (channel, channel->link, dispatch,
+                                              q_task_dispatch_get_thread_id (), context, func,
+                                              opaque, destroy));
+  q_task_dispatch_unref (dispatch);
 }
 
 /**
  * q_task_channel_get_fd:
- * @self: a channel
+ * @channel: a channel
  * @error: return location for an error
  *
  * Gets a descriptor for the main loop of another library to poll for reading: it is readable
@@ -1270,24 +1293,24 @@ q_task_channel_set_message_func (QTaskChannel *self,
  * Since: 1.0
  */
 int
-q_task_channel_get_fd (QTaskChannel *self,
+q_task_channel_get_fd (QTaskChannel *channel,
                        GError **error)
 {
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), -1);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), -1);
   g_return_val_if_fail (error == NULL || *error == NULL, -1);
 
-  if (self->link == NULL)
+  if (channel->link == NULL)
     {
       set_error (error, Q_TASK_LINK_CLOSED);
       return -1;
     }
 
-  return self->link->funcs->get_fd (self->link, error);
+  return channel->link->funcs->get_fd (channel->link, error);
 }
 
 /**
  * q_task_channel_close:
- * @self: a channel
+ * @channel: a channel
  *
  * Closes this end. What was written here before can still be read at the other one, which then
  * reads the end; what was written there and not read is dropped.
@@ -1304,19 +1327,19 @@ q_task_channel_get_fd (QTaskChannel *self,
  * Since: 1.0
  */
 void
-q_task_channel_close (QTaskChannel *self)
+q_task_channel_close (QTaskChannel *channel)
 {
-  g_return_if_fail (Q_IS_TASK_CHANNEL (self));
+  g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
 
-  if (self->link != NULL)
-    self->link->funcs->close (self->link);
+  if (channel->link != NULL)
+    channel->link->funcs->close (channel->link);
 
-  q_task_channel_drop_messages (self, NULL);
+  q_task_channel_drop_messages (channel, NULL);
 }
 
 /**
  * q_task_channel_is_closed:
- * @self: a channel
+ * @channel: a channel
  *
  * Tells whether this end is closed: by [method@QTask.TaskChannel.close], or because the peer
  * broke the protocol.
@@ -1328,9 +1351,9 @@ q_task_channel_close (QTaskChannel *self)
  * Since: 1.0
  */
 gboolean
-q_task_channel_is_closed (QTaskChannel *self)
+q_task_channel_is_closed (QTaskChannel *channel)
 {
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (self), FALSE);
+  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), FALSE);
 
-  return self->link == NULL || self->link->funcs->is_closed (self->link);
+  return channel->link == NULL || channel->link->funcs->is_closed (channel->link);
 }

@@ -604,6 +604,9 @@ q_task_set_context (QTask *task,
   old = priv->dispatch;
   priv->dispatch = q_task_dispatch_ref_for_context (context);
 
+  if (g_atomic_pointer_get (&priv->extra) != NULL)
+    q_task_watch_bound (task);
+
   q_task_dispatch_unref (old);
 }
 

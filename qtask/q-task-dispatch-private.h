@@ -15,7 +15,7 @@ typedef struct _QTaskDispatch QTaskDispatch;
 typedef struct _QTaskDelivery QTaskDelivery;
 
 /* Called once for each delivery: by the owner, or with @lost TRUE in some thread
- * when the context has gone. */
+ * when there is none: the context has gone, or there never was one. */
 typedef void (*QTaskDeliveryFunc) (QTaskDelivery *delivery,
                                    gboolean       lost);
 
@@ -37,10 +37,12 @@ typedef enum {
 } QTaskOwnership;
 
 QTaskDispatch *q_task_dispatch_ref_for_context (GMainContext  *context);
+QTaskDispatch *q_task_dispatch_get_ownerless   (void);
 QTaskDispatch *q_task_dispatch_ref             (QTaskDispatch *dispatch);
 void           q_task_dispatch_unref           (QTaskDispatch *dispatch);
 
 GMainContext  *q_task_dispatch_get_context     (QTaskDispatch *dispatch);
+gboolean       q_task_dispatch_has_owner       (QTaskDispatch *dispatch);
 gboolean       q_task_dispatch_is_lost         (QTaskDispatch *dispatch);
 
 guint          q_task_dispatch_get_thread_id   (void);

@@ -25,6 +25,10 @@
  * another thread, so a wake-up is a change of the source's ready time, made with the
  * lock held: the source cannot be freed before context_gone() has had that lock.
  *
+ * The ownerless dispatch is for what has no owner from the start, and is to be released by its
+ * last user. It has no context, no lock and no references, and whatever is delivered to it is
+ * run in place.
+ *
  *   context, source     written with the lock held; the context is also read
  *                       atomically without
  *   inbox, armed        atomic, any thread
@@ -79,6 +83,8 @@ struct _QTaskDispatch
 
 static void dispatch_unref_notify (gpointer data);
 
+static QTaskDispatch ownerless;
+
 /* The dispatches of living contexts, without a reference. */
 static GMutex registry_lock;
 static GHashTable *registry;
@@ -97,10 +103,18 @@ static QTaskNodeFunc task_func;
 static void (*lost_funcs[MAX_LOST_FUNCS]) (QTaskDispatch *dispatch);
 static int n_lost_funcs;
 
+/* Gets the dispatch of whatever has no owner. There is one, and it needs no reference. */
+QTaskDispatch *
+q_task_dispatch_get_ownerless (void)
+{
+  return &ownerless;
+}
+
 QTaskDispatch *
 q_task_dispatch_ref (QTaskDispatch *dispatch)
 {
-  g_atomic_int_inc (&dispatch->ref_count);
+  if (dispatch != &ownerless)
+    g_atomic_int_inc (&dispatch->ref_count);
 
   return dispatch;
 }
@@ -108,7 +122,7 @@ q_task_dispatch_ref (QTaskDispatch *dispatch)
 void
 q_task_dispatch_unref (QTaskDispatch *dispatch)
 {
-  if (!g_atomic_int_dec_and_test (&dispatch->ref_count))
+  if (dispatch == &ownerless || !g_atomic_int_dec_and_test (&dispatch->ref_count))
     return;
 
   g_assert (dispatch->inbox == NULL);
@@ -661,10 +675,18 @@ q_task_dispatch_get_context (QTaskDispatch *dispatch)
   return g_atomic_pointer_get (&dispatch->context);
 }
 
+/* Whether there is somebody to deliver to. */
+gboolean
+q_task_dispatch_has_owner (QTaskDispatch *dispatch)
+{
+  return g_atomic_pointer_get (&dispatch->context) != NULL;
+}
+
+/* Whether the context has gone, which stops what was made in it. */
 gboolean
 q_task_dispatch_is_lost (QTaskDispatch *dispatch)
 {
-  return g_atomic_pointer_get (&dispatch->context) == NULL;
+  return g_atomic_pointer_get (&dispatch->context) == NULL && dispatch != &ownerless;
 }
 
 /* Whether the calling thread is the owner: it holds the context, or it is the thread
@@ -680,6 +702,9 @@ q_task_dispatch_acquire (QTaskDispatch *dispatch,
 
   if (dispatching == dispatch)
     return Q_TASK_OWNER_ALREADY;
+
+  if (dispatch == &ownerless)
+    return Q_TASK_OWNER_NOT;
 
   g_mutex_lock (&dispatch->lock);
 
@@ -718,13 +743,19 @@ q_task_dispatch_release (QTaskDispatch *dispatch,
 
 /* Hands @node over: its function is called by the owner, after those delivered before
  * at the same priority. May be called from any thread; may call the function in place if
- * the context has gone. */
+ * the context has gone, and does so if there never was one. */
 void
 q_task_dispatch_deliver (QTaskDispatch *dispatch,
                          QTaskNode *node,
                          int priority)
 {
   QTaskNode *head;
+
+  if (dispatch == &ownerless)
+    {
+      run_delivery (node, TRUE);
+      return;
+    }
 
   /* Whoever takes the delivery may drop the last other reference to the dispatch. */
   if (g_private_get (&recent_dispatch) != dispatch)
@@ -757,6 +788,9 @@ q_task_dispatch_take (QTaskDispatch *dispatch,
                       QTaskNode *node)
 {
   gboolean taken;
+
+  if (dispatch == &ownerless)
+    return FALSE;
 
   g_mutex_lock (&dispatch->lock);
 
@@ -803,7 +837,7 @@ q_task_dispatch_destroy_data (QTaskDispatch *dispatch,
 
   ownership = q_task_dispatch_acquire (dispatch, thread_id);
 
-  if (ownership != Q_TASK_OWNER_NOT)
+  if (ownership != Q_TASK_OWNER_NOT || dispatch == &ownerless)
     {
       destroy (data);
       q_task_dispatch_release (dispatch, ownership);
@@ -819,13 +853,17 @@ q_task_dispatch_destroy_data (QTaskDispatch *dispatch,
 }
 
 /* Has the owner call the function of @timer at the monotonic time @when. Returns FALSE if
- * the context has gone; if it goes later, the function is called with lost TRUE. */
+ * there is no owner; if the context goes later, the function is called
+ * with lost TRUE. */
 gboolean
 q_task_dispatch_set_timer (QTaskDispatch *dispatch,
                            QTaskDelivery *timer,
                            gint64 when)
 {
   gboolean lives;
+
+  if (dispatch == &ownerless)
+    return FALSE;
 
   g_mutex_lock (&dispatch->lock);
 
@@ -849,6 +887,9 @@ q_task_dispatch_clear_timer (QTaskDispatch *dispatch,
                              QTaskDelivery *timer)
 {
   gboolean cleared;
+
+  if (dispatch == &ownerless)
+    return FALSE;
 
   g_mutex_lock (&dispatch->lock);
 

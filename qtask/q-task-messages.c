@@ -124,7 +124,6 @@ q_task_detach_channel (QTask *task,
 {
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskChannel *channel = get_channel (task);
-  GMainContext *context = q_task_dispatch_get_context (priv->dispatch);
 
   if (channel == NULL)
     return;
@@ -133,11 +132,9 @@ q_task_detach_channel (QTask *task,
     {
       q_task_channel_close (channel);
     }
-  else if (context != NULL && q_task_channel_drop_message_func (channel, priv->dispatch))
+  else if (q_task_channel_drop_message_func (channel, priv->dispatch))
     {
-      g_main_context_push_thread_default (context);
-      q_task_channel_set_message_func (channel, discard_cb, NULL, NULL);
-      g_main_context_pop_thread_default (context);
+      q_task_channel_set_owner_func (channel, priv->dispatch, priv->thread_id, discard_cb, NULL);
     }
 }
 

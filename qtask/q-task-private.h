@@ -45,7 +45,8 @@ enum {
   Q_TASK_WORD_ASYNC             = 1 << 20, /* the callback is a GAsyncReadyCallback */
   Q_TASK_WORD_OWN_PRIORITY      = 1 << 21, /* the completion priority was set */
   Q_TASK_WORD_ABANDONED         = 1 << 22, /* nobody holds it any more */
-  Q_TASK_WORD_DETACHED          = 1 << 23, /* a bound object has gone: no callback */
+  Q_TASK_WORD_DETACHED          = 1 << 23, /* a bound object has gone, or there never was an
+                                            * owner: no callback */
   Q_TASK_WORD_WAITED            = 1 << 24, /* somebody blocks on the condition; L */
   Q_TASK_WORD_OWNER_WAITS       = 1 << 25, /* ... and it is the owner; L */
   Q_TASK_WORD_TAKEN             = 1 << 26, /* the result was propagated */
@@ -271,6 +272,7 @@ q_task_is_set (QTask *task,
 guint       q_task_change               (QTaskPrivate   *priv,
                                          guint           clear,
                                          guint           set);
+QTask      *q_task_new_ownerless        (void);
 QTaskExtra *q_task_ensure_extra         (QTaskPrivate   *priv);
 int         q_task_get_delivery_priority (QTaskPrivate  *priv);
 void        q_task_release_data         (QTaskPrivate   *priv,

@@ -285,6 +285,7 @@ block (QTask *task,
        QTaskFrame *frame)
 {
   QTaskPrivate *priv = q_task_get_private (task);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
   QTaskRunner *runner = frame->runner;
   gboolean has_threads;
 
@@ -298,9 +299,9 @@ block (QTask *task,
     {
       if (has_threads)
         {
-          g_cond_wait (&priv->extra->cond, &priv->lock);
+          g_cond_wait (&extra->cond, &priv->lock);
         }
-      else if (!g_cond_wait_until (&priv->extra->cond, &priv->lock,
+      else if (!g_cond_wait_until (&extra->cond, &priv->lock,
                                    g_get_monotonic_time () + RETRY_USEC))
         {
           g_mutex_unlock (&priv->lock);

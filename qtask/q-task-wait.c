@@ -58,7 +58,9 @@ void
 q_task_begin_wait_locked (QTaskPrivate *priv,
                           guint flags)
 {
-  priv->extra->n_waiting++;
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+
+  extra->n_waiting++;
   q_task_change (priv, 0, Q_TASK_WORD_WAITED | flags);
 }
 
@@ -66,8 +68,10 @@ void
 q_task_end_wait_locked (QTaskPrivate *priv,
                         guint flags)
 {
-  priv->extra->n_waiting--;
-  q_task_change (priv, (priv->extra->n_waiting == 0 ? Q_TASK_WORD_WAITED : 0) | flags, 0);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+
+  extra->n_waiting--;
+  q_task_change (priv, (extra->n_waiting == 0 ? Q_TASK_WORD_WAITED : 0) | flags, 0);
 }
 
 static void

@@ -4,7 +4,8 @@
  *
  * A task owns its source, its cancellables, what its callback and its worker were
  * given, its data and its result; all of that is released by its owner. It does not
- * own its context: it refers to the dispatch of it.
+ * own its context: it refers to the dispatch of it. An ownerless task, which the library makes
+ * for those who have no main loop, has no context: its last user releases all that.
  *
  * Who holds references: the user; the queue of a pool, and then its worker, whose
  * reference travels on with the completion to the owner; a handler on a given
@@ -195,7 +196,7 @@ q_task_notify (QTask *task,
   QTaskOwnership ownership;
   QTaskNotifyDelivery *self;
 
-  if (q_task_dispatch_is_lost (priv->dispatch))
+  if (!q_task_dispatch_has_owner (priv->dispatch))
     return;
 
   ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);
@@ -353,7 +354,7 @@ q_task_dispose (GObject *object)
   QTaskOwnership ownership = Q_TASK_OWNER_ALREADY;
 
   if (g_atomic_int_get ((int *) &object->ref_count) == 1 &&
-      !q_task_dispatch_is_lost (priv->dispatch))
+      q_task_dispatch_has_owner (priv->dispatch))
     {
       ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);
 
@@ -736,6 +737,9 @@ q_task_class_init (QTaskClass *klass)
   g_object_class_install_properties (object_class, Q_TASK_N_PROPS, q_task_props);
 }
 
+/* Whether the task that the calling thread makes next is ownerless. */
+static _Thread_local gboolean makes_ownerless;
+
 static void
 q_task_init (QTask *task)
 {
@@ -746,10 +750,30 @@ q_task_init (QTask *task)
   priv->word = Q_TASK_STATE_NEW | Q_TASK_WORD_CHECK_CANCELLABLE;
   priv->node.is_task = TRUE;
   priv->thread_id = q_task_dispatch_get_thread_id ();
+
+  if (makes_ownerless)
+    {
+      makes_ownerless = FALSE;
+      priv->word |= Q_TASK_WORD_DETACHED | Q_TASK_WORD_ALONE;
+      priv->dispatch = q_task_dispatch_get_ownerless ();
+      return;
+    }
+
   priv->dispatch = q_task_dispatch_ref_for_context (g_main_context_get_thread_default ());
 
   if (source != NULL)
     priv->node.key = g_source_get_time (source);
+}
+
+/* Makes a task with no owner, no context and no callback: no main loop is needed, what it holds
+ * is released by whoever has the last reference, and its worker is not asked to stop for want
+ * of a context. */
+QTask *
+q_task_new_ownerless (void)
+{
+  makes_ownerless = TRUE;
+
+  return g_object_new (Q_TYPE_TASK, NULL);
 }
 
 static gpointer

@@ -512,6 +512,10 @@ const BenchPeer bench_peers[] = {
     .iterate = iterate_main_context,
   },
 #endif
+  /* Ways to pass messages; see benchmark-channels.c. */
+  { .name = "kore" },
+  { .name = "bulk-read" },
+  { .name = "gasyncqueue" },
   { NULL },
 };
 

@@ -14,6 +14,8 @@
 
 #include "benchmark-workloads.h"
 
+#include "benchmark-channels.h"
+
 #include <malloc.h>
 #include <math.h>
 
@@ -590,6 +592,26 @@ const BenchWorkload bench_workloads[] = {
   { "nested-wait", "a worker that waits for a task of its pool, for qtask a pool of one thread; per pair", run_nested_wait },
   { "nested-wait-16", "the same, 16 deep; per 17 tasks", run_nested_wait_16 },
   { "responsiveness", "callbacks of 20 microseconds queue: how late 16 ms timers are; per task", run_responsiveness },
+  { "channel-memory-64", "a message through memory, blocking reads; per message", NULL, bench_channel_run },
+  { "channel-memory-4096", "a message through memory, blocking reads; per message", NULL, bench_channel_run },
+  { "channel-memory-1048576", "a message through memory, blocking reads; per message", NULL, bench_channel_run },
+  { "channel-memory-64-round-trip", "a message through memory, blocking reads, there and back", NULL, bench_channel_run },
+  { "channel-memory-4096-round-trip", "a message through memory, blocking reads, there and back", NULL, bench_channel_run },
+  { "channel-memory-1048576-round-trip", "a message through memory, blocking reads, there and back", NULL, bench_channel_run },
+  { "channel-memory-64-4-writers", "a message through memory, blocking reads, from four threads; per message", NULL, bench_channel_run },
+  { "channel-watch-64", "a message through memory to the main loop; per message", NULL, bench_channel_run },
+  { "channel-watch-4096", "a message through memory to the main loop; per message", NULL, bench_channel_run },
+  { "channel-watch-1048576", "a message through memory to the main loop; per message", NULL, bench_channel_run },
+  { "channel-watch-64-round-trip", "a message through memory to the main loop, there and back", NULL, bench_channel_run },
+  { "channel-watch-64-4-writers", "a message through memory to the main loop, from four threads; per message", NULL, bench_channel_run },
+  { "channel-fd-64", "a message over a socket pair, blocking reads; per message", NULL, bench_channel_run },
+  { "channel-fd-4096", "a message over a socket pair, blocking reads; per message", NULL, bench_channel_run },
+  { "channel-fd-1048576", "a message over a socket pair, blocking reads; per message", NULL, bench_channel_run },
+  { "channel-fd-64-round-trip", "a message over a socket pair, blocking reads, there and back", NULL, bench_channel_run },
+  { "channel-fd-4096-round-trip", "a message over a socket pair, blocking reads, there and back", NULL, bench_channel_run },
+  { "channel-fd-1048576-round-trip", "a message over a socket pair, blocking reads, there and back", NULL, bench_channel_run },
+  { "channel-fd-64-4-writers", "a message over a socket pair, blocking reads, from four threads; per message", NULL, bench_channel_run },
+  { "sync-round-trip", "a sync point: the owner told, and the worker resumed; per sync", bench_sync_round_trip_run },
   { NULL },
 };
 

@@ -39,6 +39,12 @@ typedef struct
   void (*run) (const BenchPeer *peer,
                gsize            n,
                double          *metrics);
+
+  /* The same where its name tells what to measure. */
+  void (*run_named) (const char      *name,
+                     const BenchPeer *peer,
+                     gsize            n,
+                     double          *metrics);
 } BenchWorkload;
 
 /* Sorted as they are shown, ends with a workload without a name. */

@@ -64,6 +64,26 @@ static const Plan plans[] = {
   { "nested-wait-16", 2000, 200, "qtask", 0, 1 },
   { "responsiveness", 500000, 25000, "qtask", 2, 1 },
   { "responsiveness", 100000, 0, "gtask gthreadpool-invoke libdex", 2, 1 },
+  { "channel-memory-64", 200000, 20000, "qtask kore bulk-read gasyncqueue", 0, 1 },
+  { "channel-memory-4096", 50000, 5000, "qtask kore bulk-read gasyncqueue", 0, 1 },
+  { "channel-memory-1048576", 1000, 100, "qtask kore bulk-read gasyncqueue", 0, 1 },
+  { "channel-memory-64-round-trip", 20000, 2000, "qtask kore gasyncqueue", 0, 1 },
+  { "channel-memory-4096-round-trip", 5000, 500, "qtask kore gasyncqueue", 0, 1 },
+  { "channel-memory-1048576-round-trip", 100, 10, "qtask kore gasyncqueue", 0, 1 },
+  { "channel-memory-64-4-writers", 200000, 20000, "qtask kore bulk-read gasyncqueue", 0, 1 },
+  { "channel-watch-64", 200000, 20000, "qtask kore bulk-read gasyncqueue libdex", 0, 1 },
+  { "channel-watch-4096", 50000, 5000, "qtask kore bulk-read gasyncqueue libdex", 0, 1 },
+  { "channel-watch-1048576", 1000, 100, "qtask kore bulk-read gasyncqueue libdex", 0, 1 },
+  { "channel-watch-64-round-trip", 20000, 2000, "qtask kore gasyncqueue", 0, 1 },
+  { "channel-watch-64-4-writers", 200000, 20000, "qtask kore bulk-read gasyncqueue libdex", 0, 1 },
+  { "channel-fd-64", 200000, 20000, "qtask kore bulk-read", 0, 1 },
+  { "channel-fd-4096", 50000, 5000, "qtask kore bulk-read", 0, 1 },
+  { "channel-fd-1048576", 1000, 100, "qtask kore bulk-read", 0, 1 },
+  { "channel-fd-64-round-trip", 20000, 2000, "qtask kore bulk-read", 0, 1 },
+  { "channel-fd-4096-round-trip", 5000, 500, "qtask kore bulk-read", 0, 1 },
+  { "channel-fd-1048576-round-trip", 100, 10, "qtask kore bulk-read", 0, 1 },
+  { "channel-fd-64-4-writers", 200000, 20000, "qtask kore bulk-read", 0, 1 },
+  { "sync-round-trip", 20000, 2000, "qtask", 0, 1 },
 };
 
 /* What must come out: a bound of qtask's metric or, with a peer, of its ratio
@@ -95,6 +115,10 @@ static const Requirement requirements[] = {
   { "heap-per-task", 0, BENCH_BYTES_PER_TASK, "gtask", 0, 1, 0 },
   { "set-progress", 0, BENCH_NS_PER_OP, NULL, 0, 25, 0 },
   { "responsiveness", 0, BENCH_MAX_US, NULL, 0, 8000, 0 },
+  { "channel-watch-64", 0, BENCH_NS_PER_OP, NULL, 0, 300, 0 },
+  { "channel-watch-64", 0, BENCH_NS_PER_OP, "kore", 0, 0.2, 0 },
+  { "channel-fd-64", 0, BENCH_NS_PER_OP, "kore", 0, 0.6, 0 },
+  { "channel-fd-1048576", 0, BENCH_NS_PER_OP, "bulk-read", 0, 1.25, 0 },
 };
 
 /* Where the table names a metric. */
@@ -240,7 +264,10 @@ run_one (const char *workload_name,
   g_main_context_acquire (NULL);
   if (peer->start != NULL)
     peer->start ();
-  workload->run (peer, n, metrics);
+  if (workload->run_named != NULL)
+    workload->run_named (workload_name, peer, n, metrics);
+  else
+    workload->run (peer, n, metrics);
 
   for (guint i = 0; i < BENCH_N_METRICS; i++)
     {

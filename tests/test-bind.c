@@ -858,6 +858,32 @@ test_own_source (void)
   test_pool_drop (pool);
 }
 
+/* Disposed before, but alive: that is as if it went now. */
+static void
+test_disposed_before (void)
+{
+  QTaskPool *pool = q_task_pool_new ("disposed", 1, 0);
+  TestReport report = TEST_REPORT_INIT;
+  GObject *object = test_probe_new (NULL);
+  QTask *first = q_task_new (NULL, NULL, NULL, NULL);
+  QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
+
+  q_task_bind_object (first, object, Q_TASK_BIND_DEFAULT);
+  g_object_run_dispose (object);
+  g_assert_true (q_task_is_cancelled (first));
+  q_task_bind_object (task, object, Q_TASK_BIND_DEFAULT);
+  g_assert_true (q_task_is_cancelled (task));
+  test_pool_push (pool, task, test_empty_worker, NULL, NULL);
+  g_assert_true (q_task_wait (task, NULL, NULL));
+  test_run_pending (NULL);
+  g_assert_cmpint (report.called, ==, 0);
+  q_task_complete (first);
+  g_assert_finalize_object (first);
+  g_assert_finalize_object (task);
+  g_assert_finalize_object (object);
+  test_pool_drop (pool);
+}
+
 /* One object, and many tasks at once: it goes, or they end. */
 typedef struct
 {
@@ -1388,6 +1414,41 @@ test_callback_in_place (void)
   test_assert_destroyed_here (&told.fate);
 }
 
+/* The owner is who owns it when it starts. */
+static void
+test_callback_other_context (gconstpointer opened_first)
+{
+  QTaskPool *pool = q_task_pool_new ("callback", 1, 0);
+  TestLoop *loop = test_loop_new ("owner");
+  Told told = TOLD_INIT (1000);
+  QTask *task = q_task_new (NULL, told_completed_cb, &told, NULL);
+  TestFate fate = TEST_FATE_INIT;
+
+  told.owner = test_loop_get_thread (loop);
+  test_fate_watch (&fate, task);
+  if (opened_first)
+    {
+      g_assert_true (q_task_open_channel (task, NULL));
+      q_task_bind_callback (task, told_cb, &told, told_destroy);
+      q_task_set_context (task, test_loop_get_context (loop));
+    }
+  else
+    {
+      q_task_set_context (task, test_loop_get_context (loop));
+      g_assert_true (q_task_open_channel (task, NULL));
+      q_task_bind_callback (task, told_cb, &told, told_destroy);
+    }
+  test_pool_push (pool, task, write_worker, &told, NULL);
+  g_object_unref (task);
+  test_fate_wait (&fate);
+  test_fate_wait (&told.fate);
+  test_assert_destroyed_in (&told.fate, test_loop_get_thread (loop));
+  test_loop_free (loop);
+  g_assert_cmpint (told.n_called, ==, 1);
+  g_assert_cmpint (told.n_ends, ==, 1);
+  test_pool_drop (pool);
+}
+
 /* Replaced */
 static void
 never_bound_cb (QTask *task,
@@ -1472,6 +1533,8 @@ main (int argc,
   add ("several/the-same-twice", test_same_object_twice);
   add ("own-source", test_own_source);
 
+  add ("disposed-before", test_disposed_before);
+
   for (int by = 0; by < N_BYS; by++)
     {
       g_autofree char *path = g_strdup_printf ("/bind/many-tasks/%s", by_names[by]);
@@ -1508,6 +1571,8 @@ main (int argc,
   add ("callback/alone", test_callback_alone);
   add ("callback/withdrawn", test_callback_withdrawn);
   add ("callback/in-place", test_callback_in_place);
+  add_data ("callback/context-set-before", FALSE, test_callback_other_context);
+  add_data ("callback/context-set-after", TRUE, test_callback_other_context);
   add ("callback/replaced", test_callback_replaced);
 
   return g_test_run ();

@@ -186,6 +186,7 @@ assert_protocol_error (QTaskChannel *channel,
 {
   assert_read_fails (channel, Q_TASK_ERROR, Q_TASK_ERROR_PROTOCOL);
   g_assert_true (q_task_channel_is_closed (channel));
+  q_task_channel_set_max_message_size (channel, 100);
   assert_reads_fail (channel, G_IO_ERROR, G_IO_ERROR_CLOSED);
   assert_writes_fail (channel, G_IO_ERROR, G_IO_ERROR_CLOSED);
   if (raw->in != -1)

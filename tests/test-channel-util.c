@@ -116,12 +116,16 @@ add (const char *path,
      GTestFunc func_of_one,
      gconstpointer data)
 {
-  Case *one = g_new (Case, 1);
+  static Case cases[400];
+  static guint n_cases;
+  Case *one;
 
+  g_assert_cmpuint (n_cases, <, G_N_ELEMENTS (cases));
+  one = &cases[n_cases++];
   one->func = func;
   one->func_of_one = func_of_one;
   one->data = data;
-  g_test_add_data_func_full (path, one, run_case, g_free);
+  g_test_add_data_func (path, one, run_case);
 }
 
 void
@@ -374,6 +378,21 @@ reply_clear (Reply *reply)
   g_clear_pointer (&reply->message, g_bytes_unref);
   g_clear_error (&reply->error);
   *reply = (Reply){ 0 };
+}
+
+GBytes *
+channel_read_iterating (QTaskChannel *channel)
+{
+  Reply reply = { 0 };
+  GBytes *message;
+
+  q_task_channel_read_async (channel, NULL, read_cb, &reply);
+  test_run_until (NULL, reply.called);
+  g_assert_no_error (reply.error);
+  message = g_steal_pointer (&reply.message);
+  reply_clear (&reply);
+
+  return message;
 }
 
 /* What all calls say */

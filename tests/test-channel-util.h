@@ -49,6 +49,9 @@ guint   channel_fill         (QTaskChannel   *channel,
                               guint           number,
                               gsize           size);
 
+/* Reads with the context iterated, where over descriptors what waits for room is sent */
+GBytes *channel_read_iterating (QTaskChannel  *channel);
+
 /* How many descriptors the process has */
 guint   count_descriptors    (void);
 

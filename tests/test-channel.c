@@ -584,7 +584,7 @@ test_capacity_1 (gconstpointer kind)
   finalize_channel (b);
 }
 
-/* What was accepted arrives with nothing more done at the end that wrote it. */
+/* What was accepted arrives with no further call at the end that wrote it. */
 static void
 test_fill_and_empty (gconstpointer kind)
 {
@@ -605,10 +605,8 @@ test_fill_and_empty (gconstpointer kind)
 
       for (guint i = 0; i < n; i++)
         {
-          g_autoptr (GError) error = NULL;
-          g_autoptr (GBytes) message = q_task_channel_read (b, NULL, &error);
+          g_autoptr (GBytes) message = channel_read_iterating (b);
 
-          g_assert_no_error (error);
           channel_message_check (message, i, 100);
         }
       assert_would_block (b);
@@ -637,10 +635,8 @@ test_fill_and_close (gconstpointer kind)
 
       for (guint i = 0; i < n; i++)
         {
-          g_autoptr (GError) error = NULL;
-          g_autoptr (GBytes) message = q_task_channel_read (b, NULL, &error);
+          g_autoptr (GBytes) message = channel_read_iterating (b);
 
-          g_assert_no_error (error);
           channel_message_check (message, i, 1000);
         }
       assert_end (b);
@@ -669,7 +665,7 @@ test_no_capacity (gconstpointer kind)
 
   for (guint i = 0; i < 4000; i++)
     {
-      g_autoptr (GBytes) message = q_task_channel_read (b, NULL, &error);
+      g_autoptr (GBytes) message = channel_read_iterating (b);
 
       channel_message_check (message, i, 1000);
     }
@@ -715,7 +711,8 @@ test_larger_than_capacity (void)
   finalize_channel (b);
 }
 
-/* A writer that waits goes on when there is more room. */
+/* A writer that waits goes on when there is more room. (Over descriptors one that blocks waits for
+ * the kernel.) */
 static void
 test_capacity_grows (gconstpointer kind)
 {
@@ -1295,8 +1292,7 @@ test_write_async (gconstpointer kind)
           g_assert_error (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK);
           g_clear_error (&error);
         }
-      message = q_task_channel_read (b, NULL, &error);
-      g_assert_no_error (error);
+      message = channel_read_iterating (b);
       channel_message_check (message, i, 100);
     }
 
@@ -1334,7 +1330,7 @@ test_write_after_write_async (gconstpointer kind)
 
   for (guint i = 0; i < n + 2; i++)
     {
-      g_autoptr (GBytes) arrived = q_task_channel_read (b, NULL, NULL);
+      g_autoptr (GBytes) arrived = channel_read_iterating (b);
 
       channel_message_check (arrived, i < n ? i : i == n ? 1000
                                                          : 7,
@@ -1590,7 +1586,7 @@ test_source_out (gconstpointer kind)
       channel_fill (a, 0, 1);
       g_assert_false (watch_is_ready (&watch));
       for (guint i = 0; i < n; i++)
-        g_bytes_unref (q_task_channel_read (b, NULL, NULL));
+        g_bytes_unref (channel_read_iterating (b));
       test_run_until (NULL, watch.n_called);
       g_assert_true (watch_is_ready (&watch));
       while (watch_is_ready (&watch))
@@ -1697,6 +1693,46 @@ test_source_context_goes (gconstpointer kind)
     }
 }
 
+/* Another thread may attach a source while the context polls, as this does in between: it is then
+ * checked without having been prepared. */
+static void
+test_source_attached_in_poll (gconstpointer kind)
+{
+  GMainContext *context = g_main_context_new ();
+  QTaskChannel *a, *b;
+  GSource *sources[2];
+  Watch watches[2];
+  GPollFD fds[8];
+  int timeout;
+  int priority;
+  int n_fds;
+
+  channel_pair_new (KIND, &a, &b);
+  write_string (b, "1");
+
+  g_assert_true (g_main_context_acquire (context));
+  g_main_context_prepare (context, &priority);
+  n_fds = g_main_context_query (context, priority, &timeout, fds, G_N_ELEMENTS (fds));
+  g_assert_cmpint (n_fds, <=, (int) G_N_ELEMENTS (fds));
+  sources[0] = watch_start (&watches[0], a, G_IO_IN, NULL, context);
+  sources[1] = watch_start (&watches[1], a, G_IO_OUT, NULL, context);
+  if (g_main_context_check (context, priority, fds, n_fds))
+    g_main_context_dispatch (context);
+  g_main_context_release (context);
+
+  while (watches[0].n_called == 0 || watches[1].n_called == 0)
+    g_main_context_iteration (context, TRUE);
+
+  for (int i = 0; i < 2; i++)
+    {
+      g_source_destroy (sources[i]);
+      g_source_unref (sources[i]);
+    }
+  finalize_channel (a);
+  finalize_channel (b);
+  g_main_context_unref (context);
+}
+
 /* One that never was in a context, and several at once in two contexts */
 static void
 test_sources (gconstpointer kind)
@@ -1712,7 +1748,6 @@ test_sources (gconstpointer kind)
   sources[0] = watch_start (&watches[0], a, G_IO_IN, NULL, NULL);
   sources[1] = watch_start (&watches[1], a, G_IO_IN, NULL, context);
   sources[2] = watch_start (&watches[2], b, G_IO_IN | G_IO_OUT, NULL, NULL);
-  g_source_set_priority (sources[0], 10);
   g_assert_true (watch_is_ready (&watches[2]));
   g_assert_cmpint (watches[0].n_called, ==, 0);
   write_string (b, "to all");
@@ -2646,13 +2681,13 @@ test_get_fd_with_message_func (gconstpointer kind)
   listener_clear (&listener);
 }
 
-/* In memory they cost none before one is asked for, and then two. */
+/* In memory they cost none before one is asked for, and then a pair at most. */
 static void
 test_memory_costs_no_descriptor (void)
 {
   QTaskChannel *pairs[1000][2];
   Listener listener = LISTENER_INIT;
-  guint before;
+  guint before, n_each = 0;
 
   /* What GLib makes once */
   test_run_pending (NULL);
@@ -2689,12 +2724,16 @@ test_memory_costs_no_descriptor (void)
       int fd = get_fd (pairs[i][0]);
 
       g_assert_cmpint (get_fd (pairs[i][0]), ==, fd);
-      g_assert_cmpuint (count_descriptors (), ==, before + 2 * (i + 1));
+      if (i == 0)
+        n_each = count_descriptors () - before;
+      g_assert_cmpuint (n_each, >=, 1);
+      g_assert_cmpuint (n_each, <=, 2);
+      g_assert_cmpuint (count_descriptors (), ==, before + n_each * (i + 1));
     }
 
   for (guint i = 0; i < 50; i++)
     q_task_channel_close (pairs[i][0]);
-  g_assert_cmpuint (count_descriptors (), ==, before + 100);
+  g_assert_cmpuint (count_descriptors (), ==, before + n_each * 50);
 
   for (guint i = 0; i < G_N_ELEMENTS (pairs); i++)
     {
@@ -2735,19 +2774,11 @@ test_no_descriptor_left (void)
     g_array_append_val (taken, fd);
   g_assert_cmpint (errno, ==, EMFILE);
 
-  for (int pass = 0; pass < 3; pass++)
+  for (int i = 0; i < 3; i++)
     {
       g_assert_cmpint (q_task_channel_get_fd (a, &error), ==, -1);
       g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TOO_MANY_OPEN_FILES);
       g_clear_error (&error);
-
-      /* The second time there is one, and two are needed. */
-      if (pass == 1)
-        {
-          fd = g_array_index (taken, int, taken->len - 1);
-          g_array_set_size (taken, taken->len - 1);
-          close (fd);
-        }
     }
 
   /* All goes on, in this and in others. */
@@ -2839,7 +2870,7 @@ main (int argc,
   channel_test_add_all ("fill-and-close", test_fill_and_close);
   channel_test_add_all ("no-capacity", test_no_capacity);
   channel_test_add_one ("/channel/memory/larger-than-capacity", test_larger_than_capacity);
-  channel_test_add_all ("capacity-grows", test_capacity_grows);
+  channel_test_add ("capacity-grows", CHANNEL_MEMORY, test_capacity_grows);
   channel_test_add_all ("max-message-size", test_max_message_size);
 
   channel_test_add_all ("close", test_close);
@@ -2867,6 +2898,7 @@ main (int argc,
   channel_test_add_all ("source-cancellable", test_source_cancellable);
   channel_test_add_all ("source-outlives", test_source_outlives);
   channel_test_add_all ("source-context-goes", test_source_context_goes);
+  channel_test_add_all ("source-attached-in-poll", test_source_attached_in_poll);
   channel_test_add_all ("sources", test_sources);
 
   channel_test_add_all ("message-func", test_message_func);

@@ -385,6 +385,97 @@ test('/gjs/many-tasks', async () => {
     System.gc();
 });
 
+// Channels, sync points, steps and binding
+
+function textOf(message) {
+    return message === null ? null : new TextDecoder().decode(message.get_data());
+}
+
+test('/gjs/channel', async () => {
+    const [first, second] = QTask.TaskChannel.new_pair();
+    first.write('one', null);
+    first.write_bytes(new GLib.Bytes('two'), null);
+    equal(textOf(second.read(null)), 'one');
+    equal(textOf(second.try_read()), 'two');
+    isError(raises(() => second.try_read()), Gio.IOErrorEnum, Gio.IOErrorEnum.WOULD_BLOCK);
+
+    Gio._promisify(QTask.TaskChannel.prototype, 'read_async', 'read_finish');
+    Gio._promisify(QTask.TaskChannel.prototype, 'write_async', 'write_finish');
+    const reading = second.read_async(null);
+    await first.write_async(new GLib.Bytes('three'), null);
+    equal(textOf(await reading), 'three');
+
+    first.close();
+    equal(await second.read_async(null), null);
+    isError(raises(() => second.write('late', null)), Gio.IOErrorEnum, Gio.IOErrorEnum.BROKEN_PIPE);
+});
+
+test('/gjs/messages', async () => {
+    const seen = [];
+    const task = QTask.Task.new(null, () => seen.push('completed'));
+    task.open_channel();
+    isError(raises(() => task.open_channel()), Gio.IOErrorEnum, Gio.IOErrorEnum.PENDING);
+    task.get_channel().set_message_func((channel, message) => seen.push(textOf(message)));
+    for (let i = 0; i < 100; i++)
+        task.get_worker_channel().write(`${i}`, null);
+    task.return_boolean(true);
+    while (!task.get_completed())
+        await iterated(); // eslint-disable-line no-await-in-loop
+    equal(seen.length, 102);
+    equal(seen.slice(98).join(), '98,99,,completed');
+});
+
+test('/gjs/bind-callback', async () => {
+    const seen = [];
+    const task = QTask.Task.new(null, () => seen.push('completed'));
+    task.bind_callback((bound, message) => {
+        equal(bound, task);
+        seen.push(textOf(message));
+    });
+    task.open_channel();
+    task.get_worker_channel().write('one', null);
+    task.return_boolean(true);
+    while (!task.get_completed())
+        await iterated(); // eslint-disable-line no-await-in-loop
+    equal(seen.join(), 'one,,completed');
+});
+
+test('/gjs/bind-object', async () => {
+    const window = new Gio.SimpleAction({name: 'window'});
+    const task = QTask.Task.new(null, () => {
+        throw new Error('the callback was not dropped');
+    });
+    task.bind_object(window, QTask.TaskBindFlags.DEFAULT);
+    task.set_sync_func(never);
+    equal(task.resume(false), false);
+    window.run_dispose();
+    equal(task.is_cancelled(), true);
+    task.return_boolean(true);
+    await iterated();
+
+    const other = new Gio.SimpleAction({name: 'window'});
+    const outlives = new QTask.Task({outlive: true});
+    outlives.bind_object(other, QTask.TaskBindFlags.DEFAULT);
+    other.run_dispose();
+    equal(outlives.is_cancelled(), false);
+    outlives.complete();
+});
+
+test('/gjs/steps-are-refused', async () => {
+    const task = QTask.Task.new(null, null);
+    task.run_steps_in_thread(never);
+    while (!task.get_completed())
+        await iterated(); // eslint-disable-line no-await-in-loop
+    isError(task.get_error(), QTask.TaskError, QTask.TaskError.FAILED, 'JavaScript');
+
+    const pool = QTask.TaskPool.new('steps', 1, 0);
+    const other = QTask.Task.new(null, null);
+    equal(pool.push_steps(other, never), true);
+    while (!other.get_completed())
+        await iterated(); // eslint-disable-line no-await-in-loop
+    isError(other.get_error(), QTask.TaskError, QTask.TaskError.FAILED, 'JavaScript');
+});
+
 async function runTests() {
     for (const [path, func] of tests) {
         try {

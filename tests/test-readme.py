@@ -21,14 +21,28 @@ root = pathlib.Path(sys.argv[1]).resolve()
 build = pathlib.Path(sys.argv[2]).resolve()
 examples = root / 'doc' / 'examples'
 
-# What each example prints. The digest has a test of its own.
+# What each example prints. The digest has a test of its own, and so has the library.
 PRINTED = {
     'await.py': '25 and 168\n'
                 "invalid literal for int() with base 10: 'ten'\n"
                 'The task took longer than its timeout\n',
+    'bind.c': 'Found 1\n'
+              'Found 4\n'
+              'Found 9\n'
+              'Found 16\n'
+              'The window closes\n'
+              'The search has ended\n'
+              'Written, and saved\n',
     'cancel.c': 'queued: Operation was cancelled\n'
                 'running: Operation was cancelled\n'
                 'late: The task took longer than its timeout\n',
+    'channel.c': 'New: to be or not\n'
+                 'New: that is the question\n'
+                 'New: sleep\n'
+                 'No more answers\n'
+                 '9 words\n',
+    'channel.py': '6 words\n'
+                  '4 words\n',
     'gtask-port.c': '6 words\n'
                     'Operation was cancelled\n',
     'hello.c': 'Hello, world!\n',
@@ -39,6 +53,10 @@ PRINTED = {
     'pool.c': '1000 ran\n'
               '0 heard of\n'
               '1000 heard of\n',
+    'steps.c': ('1229 primes below 10000\n'
+                '2262 primes below 20000\n'
+                '3245 primes below 30000\n'
+                'Ended: Operation was cancelled\n') * 2,
     'subclass.c': '5 words\n',
     'thumbnail.c': 'A thumbnail of 4096 bytes\n'
                    'Done: 100 %\n'
@@ -49,7 +67,8 @@ PRINTED = {
               'Nobody will ever run this one\n',
 }
 
-NOT_RUN = {'digest.c', 'digest-entry.c', 'digest-entry.h', 'meson.build'}
+NOT_RUN = {'digest.c', 'digest-entry.c', 'digest-entry.h', 'http-server.c', 'meson.build', 'ws-server.c',
+           'spin.c', 'spin.h', 'spin.py'}
 
 # Python with the override of this tree, before one that is installed
 PYTHON = '''

@@ -1254,6 +1254,59 @@ test_worker_waits (gconstpointer script)
   test_pool_drop (pool);
 }
 
+/* Who runs the steps of what it waits for gives up between two of them. */
+static gboolean
+wait_a_moment_worker (QTask *task,
+                      gpointer awaited,
+                      GError **error)
+{
+  g_autoptr (GError) wait_error = NULL;
+
+  g_assert_false (q_task_wait_until (awaited, g_get_monotonic_time () + 50 * G_TIME_SPAN_MILLISECOND,
+                                     NULL, &wait_error));
+  g_assert_error (wait_error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+
+  return TRUE;
+}
+
+static gboolean
+wait_stoppably_worker (QTask *task,
+                       gpointer awaited,
+                       GError **error)
+{
+  return q_task_wait (awaited, q_task_get_stop_cancellable (task), error);
+}
+
+static void
+test_worker_gives_up (gconstpointer cancels)
+{
+  QTaskPool *pool = q_task_pool_new ("waits", 1, 0);
+  TestHold hold = TEST_HOLD_INIT;
+  Walk walk = WALK_INIT ("c");
+  QTask *held = q_task_new (NULL, NULL, NULL, NULL);
+  QTask *waits = q_task_new (NULL, NULL, NULL, NULL);
+  QTask *task = walk_new (&walk, NULL);
+
+  test_pool_push (pool, held, test_hold_worker, &hold, NULL);
+  test_gate_wait (&hold.entered);
+  test_pool_push (pool, waits, cancels ? wait_stoppably_worker : wait_a_moment_worker, task, NULL);
+  walk_start (&walk, pool, task);
+  test_gate_open (&hold.release);
+  test_gate_wait_for (&walk.stepped, 10);
+  if (cancels)
+    q_task_cancel (waits);
+  test_run_until (NULL, q_task_get_completed (waits));
+  g_assert_cmpint (q_task_had_error (waits), ==, cancels != NULL);
+  g_assert_finalize_object (waits);
+
+  /* And somebody else goes on with them. */
+  test_gate_wait_for (&walk.stepped, test_gate_get_count (&walk.stepped) + 10);
+  q_task_cancel (task);
+  walk_end (&walk, task);
+  test_finish (held);
+  test_pool_drop (pool);
+}
+
 /* Waited for while it syncs already: the waiter parks, and a step needs a thread. */
 static void
 test_worker_waits_for_syncing (void)
@@ -1697,6 +1750,8 @@ main (int argc,
   add_data ("worker-waits/one-step", "e", test_worker_waits);
   add_data ("worker-waits/check-in", "cccce", test_worker_waits);
   add_data ("worker-waits/sync", "scsscse", test_worker_waits);
+  add_int ("worker-waits/gives-up", FALSE, test_worker_gives_up);
+  add_int ("worker-waits/cancelled", TRUE, test_worker_gives_up);
   add ("worker-waits/for-syncing", test_worker_waits_for_syncing);
   add ("wait-async", test_wait_async);
 

@@ -190,7 +190,7 @@ meeting_end (Meeting *meeting,
                    stop_code == -1 ? Q_TASK_STATE_FINISHED : Q_TASK_STATE_STOPPED);
   g_assert_false (q_task_resume (task, FALSE));
   g_assert_false (q_task_resume (task, TRUE));
-  g_assert_finalize_object (task);
+  test_finalize_soon (task);
   test_run_pending (NULL);
 
   if (stop_code == -1)
@@ -1395,6 +1395,40 @@ test_all_together (gconstpointer waits)
   test_pool_drop (pool);
 }
 
+/* In the sync function, the owner cannot wait for what cannot go on before that returns. */
+static void
+wait_inside_cb (QTask *task,
+                gpointer data)
+{
+  Meeting *meeting = meeting_enter (task, data);
+  g_autoptr (GError) error = NULL;
+  gboolean resumes = meeting->n_funcs == 2;
+
+  if (resumes)
+    g_assert_true (q_task_resume (task, FALSE));
+  g_assert_false (q_task_wait_until (task, g_get_monotonic_time () + 5 * G_TIME_SPAN_SECOND, NULL,
+                                     &error));
+  g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+  if (!resumes)
+    g_assert_true (q_task_resume (task, FALSE));
+  meeting_leave (meeting);
+}
+
+static void
+test_owner_waits_in_function (gconstpointer waits)
+{
+  QTaskPool *pool = q_task_pool_new ("waits", 1, 0);
+  Meeting meeting = MEETING_INIT (2);
+  QTask *task = meeting_new (&meeting, wait_inside_cb);
+
+  meeting_start (&meeting, pool, task);
+  if (waits)
+    g_assert_true (q_task_wait (task, NULL, NULL));
+  meeting_end (&meeting, task, -1);
+  g_assert_cmpint (meeting.n_funcs, ==, 2);
+  test_pool_drop (pool);
+}
+
 /* Called by the owner, it serves as a wait does. */
 static void
 test_run_in_thread_sync (void)
@@ -1787,6 +1821,8 @@ main (int argc,
   add ("owner-waits-resumed-elsewhere", test_owner_waits_resumed_elsewhere);
   add_data ("owner-waits-for-a-while", FALSE, test_owner_waits_in_vain);
   add_data ("owner-waits-and-gives-up", TRUE, test_owner_waits_in_vain);
+  add_data ("owner-waits-in-function", FALSE, test_owner_waits_in_function);
+  add_data ("owner-waits-in-function-of-a-wait", TRUE, test_owner_waits_in_function);
   add ("owner-waits-timeout", test_timeout_while_owner_waits);
   add_data ("messages-and-progress", FALSE, test_all_together);
   add_data ("messages-and-progress-owner-waits", TRUE, test_all_together);

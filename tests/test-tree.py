@@ -19,7 +19,8 @@ SUFFIXES = ['.c', '.h', '.in', '.cpp', '.py', '.js', '.vala', '.sh', '.build', '
 def sources():
     for pattern in SOURCES:
         for path in sorted(root.glob(pattern)):
-            if path.is_file() and path.suffix in SUFFIXES and '__pycache__' not in path.parts:
+            if (path.is_file() and path.suffix in SUFFIXES and '__pycache__' not in path.parts
+                    and not path.parent.name.startswith('corpus')):
                 yield path
 
 

@@ -266,4 +266,17 @@ void test_context_begin (TestContext *self);
 void test_context_pop   (TestContext *self);
 void test_context_end   (TestContext *self);
 
+/* Drops a reference and runs the default context until the object is gone, which another thread
+ * may hold for a moment. */
+#define test_finalize_soon(object) \
+  G_STMT_START \
+  { \
+    gpointer test_weak = (object); \
+\
+    g_object_add_weak_pointer (test_weak, &test_weak); \
+    g_object_unref (test_weak); \
+    test_run_until (NULL, test_weak == NULL); \
+  } \
+  G_STMT_END
+
 G_END_DECLS

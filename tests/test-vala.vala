@@ -373,6 +373,142 @@ class Tests {
     assert_true (QTask.Task.is_valid (result, source));
     assert_false (QTask.Task.is_valid (result, null));
   }
+
+  public static void channel () {
+    int messages = 0;
+    bool ended = false;
+
+    var task = new QTask.Task (null, (task) => {
+      assert_true (ended);
+    });
+
+    try {
+      task.open_channel ();
+    } catch (Error e) {
+      assert_not_reached ();
+    }
+    task.get_channel ().set_message_func ((channel, message) => {
+      assert_true (Thread.self<void*> () == main_thread);
+      if (message == null)
+        ended = true;
+      else
+        assert_cmpint (message.get_data ()[0], EQ, messages++);
+    });
+
+    task.run_in_thread ((task) => {
+      for (uint8 i = 0; i < 100; i++)
+        task.get_worker_channel ().write ({ i });
+      return true;
+    });
+
+    iterate_until_completed (task);
+    assert_cmpint (messages, EQ, 100);
+    assert_false (task.had_error ());
+  }
+
+  public static void sync () {
+    int syncs = 0;
+    int turns = 0;
+    var task = new QTask.Task (null, null);
+
+    task.set_sync_func ((task) => {
+      assert_true (Thread.self<void*> () == main_thread);
+      syncs++;
+      turns++;
+      assert_true (task.resume (syncs == 3));
+    });
+    task.run_in_thread ((task) => {
+      while (true) {
+        turns++;
+        task.sync ();
+      }
+    });
+
+    iterate_until_completed (task);
+    assert_cmpint (syncs, EQ, 3);
+    assert_cmpint (turns, EQ, 6);
+    assert_true (task.poll () == QTask.TaskState.STOPPED);
+    try {
+      task.propagate_error ();
+      assert_not_reached ();
+    } catch (IOError.CANCELLED e) {
+    } catch (Error e) {
+      assert_not_reached ();
+    }
+  }
+
+  public static void steps () {
+    int steps = 0;
+    var task = new QTask.Task (null, null);
+    var throws = new QTask.Task (null, null);
+
+    task.set_sync_func ((task) => { task.resume (false); });
+    task.run_steps_in_thread ((task) => {
+      switch (steps++) {
+      case 0:
+        return QTask.TaskStep.CHECK_IN;
+      case 1:
+        return QTask.TaskStep.SYNC;
+      default:
+        return QTask.TaskStep.FINISHED;
+      }
+    });
+    iterate_until_completed (task);
+    assert_cmpint (steps, EQ, 3);
+    assert_false (task.had_error ());
+
+    throws.run_steps_in_thread ((task) => {
+      throw new IOError.NOT_FOUND ("missing");
+    });
+    iterate_until_completed (throws);
+    try {
+      throws.propagate_error ();
+      assert_not_reached ();
+    } catch (IOError.NOT_FOUND e) {
+    } catch (Error e) {
+      assert_not_reached ();
+    }
+  }
+
+  public static void bind () {
+    string[] seen = {};
+    bool was_called = false;
+    var gate = new Gate ();
+    var window = new Data (1);
+
+    var task = new QTask.Task (null, (task) => { was_called = true; });
+    task.bind_object (window, QTask.TaskBindFlags.DEFAULT);
+    task.run_in_thread ((task) => {
+      gate.pass ();
+      return true;
+    });
+    window = null;
+    assert_true (task.is_cancelled ());
+    gate.open ();
+    try {
+      task.wait ();
+    } catch (Error e) {
+      assert_not_reached ();
+    }
+    while (MainContext.default ().iteration (false));
+    assert_false (was_called);
+
+    var told = new QTask.Task (null, (task) => { seen += "completed"; });
+    told.bind_callback ((task, message) => {
+      seen += message == null ? "end" : ((string) message.get_data ()).substring (0, message.length);
+    });
+    try {
+      told.open_channel ();
+    } catch (Error e) {
+      assert_not_reached ();
+    }
+    told.run_in_thread ((task) => {
+      task.get_worker_channel ().write_bytes (new Bytes ("one".data));
+      return true;
+    });
+    iterate_until_completed (told);
+    assert_cmpstr (string.joinv (" ", seen), EQ, "one end completed");
+  }
 }
 
 int main (string[] args) {
@@ -392,6 +528,10 @@ int main (string[] args) {
   Test.add_func ("/vala/results", Tests.results);
   Test.add_func ("/vala/released-by-the-owner", Tests.released_by_the_owner);
   Test.add_func ("/vala/async-result", Tests.for_an_async_function);
+  Test.add_func ("/vala/channel", Tests.channel);
+  Test.add_func ("/vala/sync", Tests.sync);
+  Test.add_func ("/vala/steps", Tests.steps);
+  Test.add_func ("/vala/bind", Tests.bind);
 
   return Test.run ();
 }

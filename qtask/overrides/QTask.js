@@ -8,6 +8,11 @@
 //     await task.wait_async(null);
 //     const sum = task.propagate_int();
 //
+// It reads what a worker writes to the channel of its task, as Uint8Array:
+//
+//     for await (const message of task.get_channel())
+//         print(new TextDecoder().decode(message));
+//
 // A JavaScript function that is given as a worker, or is the vfunc_run() of a subclass, is
 // never called: the task fails with QTask.TaskError.FAILED. It is not left to GJS to block
 // the call in the other thread: some versions crash then (1.82), others when a garbage
@@ -23,12 +28,23 @@ function _init() {
     const poolPrototype = QTask.TaskPool.prototype;
     const runInThread = taskPrototype.run_in_thread;
     const runInThreadSync = taskPrototype.run_in_thread_sync;
+    const runStepsInThread = taskPrototype.run_steps_in_thread;
     const push = poolPrototype.push;
+    const pushSteps = poolPrototype.push_steps;
+    const channelPrototype = QTask.TaskChannel.prototype;
     const refused = new WeakSet();
 
     Gio._promisify(taskPrototype, 'wait_async', 'wait_finish');
     Gio._promisify(poolPrototype, 'wait_for_space_async', 'wait_for_space_finish');
     Gio._promisify(poolPrototype, 'close_async', 'close_finish');
+    Gio._promisify(channelPrototype, 'read_async', 'read_finish');
+    Gio._promisify(channelPrototype, 'write_async', 'write_finish');
+
+    channelPrototype[Symbol.asyncIterator] = async function* () {
+        let message;
+        while ((message = await this.read_async(null)) !== null)
+            yield message.toArray();
+    };
 
     function isJavaScript(task, worker) {
         if (typeof worker === 'function')
@@ -85,6 +101,21 @@ function _init() {
     poolPrototype.push = function (task, worker = null) {
         if (this.is_closed() || !isRefused(task, worker))
             return push.call(this, task, worker);
+
+        task.return_error(newError());
+        return true;
+    };
+
+    taskPrototype.run_steps_in_thread = function (worker) {
+        if (isRefused(this, worker))
+            this.return_error(newError());
+        else
+            runStepsInThread.call(this, worker);
+    };
+
+    poolPrototype.push_steps = function (task, worker) {
+        if (this.is_closed() || !isRefused(task, worker))
+            return pushSteps.call(this, task, worker);
 
         task.return_error(newError());
         return true;

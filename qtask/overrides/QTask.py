@@ -10,6 +10,11 @@ Under asyncio this needs a loop that iterates the GLib main context
 (``gi.events``, gbulb), or a GLib main loop that runs in another thread;
 ``QTask.run_until_complete()`` awaits with no asyncio at all.
 
+A task and its owner talk over a channel, whose messages are bytes:
+
+    async for message in task.get_channel(): ...       # in the owner's loop
+    for message in task.get_worker_channel(): ...      # in the worker
+
 Threads: a worker runs in a thread of a pool, everything else in the thread
 that owns the task's context. What a worker was given belongs to the task's
 worker data alone: the library drops that in the owner's thread after the worker
@@ -25,6 +30,7 @@ import functools
 import inspect
 import sys
 import threading
+import time
 
 from gi.module import get_introspection_module
 from gi.overrides import override
@@ -36,6 +42,10 @@ __all__ = []
 
 _ERROR_DOMAIN = 'q-task-error-quark'
 _CANCELLED = ('g-io-error-quark', int(Gio.IOErrorEnum.CANCELLED))
+
+# Seconds of receiving one message after the other, and milliseconds in between
+_SLICE = 0.002
+_REST = 1
 
 _GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
@@ -156,22 +166,30 @@ def _call(keep, outcome, func, task, *data):
         del error
 
 
+def _call_step(worker, task, *data):
+    try:
+        step = worker(task, *data)
+        if not isinstance(step, QTask.TaskStep):
+            raise TypeError(f'a step returns a QTask.TaskStep, not {type(step).__qualname__}')
+        return step
+    finally:
+        del worker, task, data
+
+
 class _Waiter:
-    """What a coroutine yields to run_until_complete() while it awaits a task."""
+    """What a coroutine yields to run_until_complete() while it awaits an
+    asynchronous call: start(callback) makes it."""
 
-    __slots__ = ('error', 'ready', 'resume')
+    __slots__ = ('result', 'ready', 'resume')
 
-    def __init__(self, task, cancellable):
-        self.error = None
+    def __init__(self, start):
+        self.result = None
         self.ready = False
         self.resume = None
-        task.wait_async(cancellable, self._on_ready)
+        start(self._on_ready)
 
-    def _on_ready(self, task, result):
-        try:
-            task.wait_finish(result)
-        except GLib.Error as error:
-            self.error = error
+    def _on_ready(self, source, result):
+        self.result = result
         self.ready = True
         if self.resume is not None:
             self.resume()
@@ -206,8 +224,8 @@ class _Driver:
                     self.waiter = waiter
                     waiter.resume = self.step
                     return
-                exception = RuntimeError('only QTask.Task can be awaited here, asyncio needs its own '
-                                         f'loop (got {waiter!r})')
+                exception = RuntimeError('only QTask.Task and QTask.TaskChannel can be awaited on here, '
+                                         f'asyncio needs its own loop (got {waiter!r})')
         except StopIteration as stop:
             self.value = stop.value
         except BaseException as e:
@@ -267,44 +285,199 @@ def _check_iterated():
                            'QTask.run_until_complete(), or run a GLib.MainLoop in another thread')
 
 
-def _wait_in_asyncio(task, cancellable, loop):
+def _wait_in_asyncio(start, finish, loop):
     _check_iterated()
     future = loop.create_future()
     thread = threading.get_ident()
 
-    def settle(error):
+    def settle(value, error):
         if future.done():
             return
         if error is None:
-            future.set_result(None)
+            future.set_result(value)
         else:
             future.set_exception(error)
 
-    def on_ready(task, result):
-        error = None
+    def on_ready(source, result):
+        value = error = None
         try:
-            task.wait_finish(result)
+            value = finish(result)
         except GLib.Error as e:
             error = e
         if threading.get_ident() == thread:
-            settle(error)
+            settle(value, error)
         else:
             try:
-                loop.call_soon_threadsafe(settle, error)
+                loop.call_soon_threadsafe(settle, value, error)
             except RuntimeError:
                 # The loop was closed: nobody awaits any more.
                 pass
 
-    task.wait_async(cancellable, on_ready)
-    yield from future
+    start(on_ready)
+    return (yield from future)
 
 
-def _wait_in_glib(task, cancellable):
-    waiter = _Waiter(task, cancellable)
+def _wait_in_glib(start, finish):
+    waiter = _Waiter(start)
     while not waiter.ready:
         yield waiter
-    if waiter.error is not None:
-        raise waiter.error
+    return finish(waiter.result)
+
+
+def _wait(start, finish):
+    """Wait for an asynchronous call, in whatever loop there is: start(callback) makes
+    it, finish(result) gives its value."""
+    loop = _get_asyncio_loop()
+    if loop is None:
+        return (yield from _wait_in_glib(start, finish))
+    return (yield from _wait_in_asyncio(start, finish, loop))
+
+
+def _to_bytes(message):
+    """What can be written to a channel, as GLib.Bytes."""
+    if isinstance(message, GLib.Bytes):
+        return message
+    if not isinstance(message, bytes):
+        # bytes(5) would be five zeros.
+        message = bytes(memoryview(message))
+    return GLib.Bytes.new(message)
+
+
+def _from_bytes(message):
+    return None if message is None else message.get_data()
+
+
+def _watch(source):
+    """Wait until a GLib.Source of the thread's context is dispatched."""
+    def start(callback):
+        source.set_callback(lambda *_: bool(callback(None, None)))
+        source.attach(GLib.MainContext.ref_thread_default())
+
+    try:
+        yield from _wait(start, lambda _: None)
+    finally:
+        source.destroy()
+
+
+class _Send:
+    """A message on its way into a channel, to be awaited."""
+
+    __slots__ = ('channel', 'message', 'cancellable')
+
+    def __init__(self, channel, message, cancellable):
+        self.channel = channel
+        self.message = _to_bytes(message)
+        self.cancellable = cancellable
+
+    def __await__(self):
+        cancellable = self.cancellable or Gio.Cancellable()
+        try:
+            return (yield from _wait(
+                lambda callback: self.channel.write_async(self.message, cancellable, callback),
+                self.channel.write_finish))
+        except BaseException:
+            if self.cancellable is None:
+                cancellable.cancel()
+            raise
+
+
+class _Receive:
+    """The next message of a channel, to be awaited.
+
+    It is read when there is one and somebody still waits, so that an interrupted
+    wait loses none.
+    """
+
+    __slots__ = ('channel', 'cancellable')
+
+    def __init__(self, channel, cancellable):
+        self.channel = channel
+        self.cancellable = cancellable
+
+    def __await__(self):
+        # Whoever awaits one message after the other gives way to other sources of the
+        # context, whatever their priority, after a while.
+        now = time.monotonic()
+        if now - self.channel.__dict__.setdefault('_rested', now) > _SLICE:
+            yield from _watch(GLib.timeout_source_new(_REST))
+            self.channel._rested = time.monotonic()
+
+        while True:
+            if self.cancellable is not None:
+                self.cancellable.set_error_if_cancelled()
+            try:
+                return _from_bytes(self.channel.try_read())
+            except GLib.Error as error:
+                if not error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.WOULD_BLOCK):
+                    raise
+            yield from _watch(self.channel.create_source(GLib.IOCondition.IN, self.cancellable))
+            self.channel._rested = time.monotonic()
+
+
+class TaskChannel(QTask.TaskChannel):
+    """A channel to which bytes can be written, and whose messages can be iterated
+    over.
+
+    send(), receive() and the iterators are of this override, and their messages are
+    bytes. All else gives GLib.Bytes, as the library does: get_data() makes bytes
+    of them.
+    """
+
+    def write(self, message, cancellable=None):
+        """Write a message, bytes or GLib.Bytes, and block while the channel is full."""
+        return super().write_bytes(_to_bytes(message), cancellable)
+
+    def write_bytes(self, message, cancellable=None):
+        """The same as write()."""
+        return super().write_bytes(_to_bytes(message), cancellable)
+
+    def try_write(self, message):
+        """Write a message, bytes or GLib.Bytes, if there is room for it; else raises
+        GLib.Error with Gio.IOErrorEnum.WOULD_BLOCK."""
+        return super().try_write(_to_bytes(message))
+
+    def write_async(self, message, cancellable=None, callback=None, *data):
+        """Write a message, bytes or GLib.Bytes, when there is room for it."""
+        super().write_async(_to_bytes(message), cancellable, callback, *data)
+
+    def send(self, message, cancellable=None):
+        """Awaited, it writes a message, bytes or GLib.Bytes, when there is room for
+        it."""
+        return _Send(self, message, cancellable)
+
+    def receive(self, cancellable=None):
+        """Awaited, it reads the next message, as bytes; None at the end.
+
+        No message is lost when the wait is interrupted (by asyncio.wait_for(), say).
+        """
+        return _Receive(self, cancellable)
+
+    def __aiter__(self):
+        """The messages that come, as bytes, until the end."""
+        return self
+
+    async def __anext__(self):
+        message = await self.receive()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    def __iter__(self):
+        """The messages that come, as bytes, until the end. It blocks, so it is for
+        workers; a worker whose task is to stop gets a GLib.Error with
+        Gio.IOErrorEnum.CANCELLED."""
+        return self
+
+    def __next__(self):
+        task = current_task()
+        message = self.read(None if task is None else task.get_stop_cancellable())
+        if message is None:
+            raise StopIteration
+        return message.get_data()
+
+
+TaskChannel = override(TaskChannel)
+__all__.append('TaskChannel')
 
 
 class Task(QTask.Task):
@@ -349,6 +522,17 @@ class Task(QTask.Task):
         """Call worker(task, *data) in a thread of the default pool, and wait."""
         super().run_in_thread_sync(self._wrap_worker(worker), *data)
 
+    def _wrap_step_worker(self, worker):
+        if not callable(worker):
+            raise TypeError(f'the worker must be callable, not {type(worker).__qualname__}')
+        return self._wrap_worker(functools.partial(_call_step, worker))
+
+    def run_steps_in_thread(self, worker, *data):
+        """Call worker(task, *data) in a thread of the default pool, again and again
+        until it returns QTask.TaskStep.FINISHED or raises an exception, which becomes
+        the task's error, as with run_in_thread()."""
+        super().run_steps_in_thread(self._wrap_step_worker(worker), *data)
+
     def exception(self):
         """The exception that the task's Python worker raised, or None."""
         outcome = self.__dict__.get('_outcome')
@@ -390,12 +574,8 @@ class Task(QTask.Task):
         """
         if not self.get_completed():
             cancellable = Gio.Cancellable()
-            loop = _get_asyncio_loop()
             try:
-                if loop is None:
-                    yield from _wait_in_glib(self, cancellable)
-                else:
-                    yield from _wait_in_asyncio(self, cancellable, loop)
+                yield from _wait(functools.partial(self.wait_async, cancellable), self.wait_finish)
             except BaseException:
                 cancellable.cancel()
                 self.cancel()
@@ -418,6 +598,14 @@ class TaskPool(QTask.TaskPool):
         if not isinstance(task, Task):
             raise TypeError(f'the task must be a QTask.Task, not {type(task).__qualname__}')
         return super().push(task, task._wrap_worker(worker), *data)
+
+    def push_steps(self, task, worker, *data):
+        """Call worker(task, *data) in a thread of the pool, again and again, as
+        Task.run_steps_in_thread() does. Raises GLib.Error when the queue is full or
+        the pool closed."""
+        if not isinstance(task, Task):
+            raise TypeError(f'the task must be a QTask.Task, not {type(task).__qualname__}')
+        return super().push_steps(task, task._wrap_step_worker(worker), *data)
 
 
 TaskPool = override(TaskPool)

@@ -13,14 +13,16 @@ G_BEGIN_DECLS
 /**
  * QTaskSoupRequestFunc:
  * @task: the task
- * @request: the request it is bound to
- * @message: (nullable): a message that the worker wrote to its channel, or %NULL when the task
- *   has completed
+ * @request: the request that @task answers
+ * @message: (nullable): a message that the worker wrote to its channel, or %NULL when @task has
+ *   completed
  * @opaque: (closure): what was given along with the function
  *
  * Called by the owner of @task for each message of the worker, and a last time with %NULL when
- * the task has completed, directly before its callback. It may set the status, add to the
- * headers and the body of the response; what it added is sent when it returns.
+ * the task has completed, directly before its callback. It may set the status of the response,
+ * and add to its headers and to its body.
+ *
+ * It is not called any more when the client has left.
  *
  * Since: 1.0
  */
@@ -39,6 +41,7 @@ void q_task_soup_bind_request   (QTask                   *task,
 Q_TASK_AVAILABLE_IN_1_0
 void q_task_soup_bind_websocket (QTask                   *task,
                                  SoupWebsocketConnection *connection,
+                                 SoupWebsocketDataType    type,
                                  QTaskBindFlags           flags);
 
 G_END_DECLS
