@@ -40,6 +40,9 @@
 /* How often it looks whether a channel has room again */
 #define PAUSE_USEC (2 * G_TIME_SPAN_MILLISECOND)
 
+/* How long it waits with another try to start a process, where that failed */
+#define RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
+
 /* How often it looks whether a busy process has ended, while others hold its socket */
 #define WATCH_USEC G_TIME_SPAN_SECOND
 
@@ -115,22 +118,26 @@ q_task_launcher_core_wake (QTaskLauncherCore *core)
 
 /* Tasks */
 
-/* A task is over, with @error if that is not NULL, and no process has it. Takes @error, and the
- * reference of the run. To be called with no lock held. */
+/* A task is over, and no process has it. Takes what @end has, and the reference of the run. To be
+ * called with no lock held. */
 void
 q_task_launcher_core_finish (QTaskLauncherCore *core G_GNUC_UNUSED,
                              QTask *task,
-                             GError *error)
+                             QTaskProcessEnd end)
 {
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskChannel *channel = q_task_get_worker_channel (task);
-  gboolean is_stopped = error != NULL && (q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0;
+  gboolean is_stopped = end.error != NULL && (q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0;
 
   if (channel != NULL)
     q_task_channel_set_notify (channel, NULL, NULL);
 
+  if (end.result != NULL)
+    q_task_set_result_variant (task, end.result);
+  g_clear_pointer (&end.result, g_variant_unref);
+
   q_task_unwatch_stop (task);
-  q_task_end_run (task, error, is_stopped ? Q_TASK_STATE_STOPPED : Q_TASK_STATE_FINISHED);
+  q_task_end_run (task, end.error, is_stopped ? Q_TASK_STATE_STOPPED : Q_TASK_STATE_FINISHED);
 }
 
 static gboolean
@@ -241,7 +248,7 @@ q_task_launcher_core_next (QTaskProcess *process)
         {
           process->n_tasks++;
 
-          if (core->max_tasks > 0 && process->n_tasks >= core->max_tasks)
+          if (process->is_killed || (core->max_tasks > 0 && process->n_tasks >= core->max_tasks))
             {
               retire_locked (process);
             }
@@ -444,7 +451,7 @@ owner_source_dispatch (GSource *source,
 {
   OwnerSource *self = (OwnerSource *) source;
   QTaskProcess *process = q_task_process_ref (self->process);
-  GError *error = NULL;
+  QTaskProcessEnd end;
   QTask *task;
 
   /* A callback may iterate the context. */
@@ -453,7 +460,7 @@ owner_source_dispatch (GSource *source,
   if (g_source_get_ready_time (source) != -1)
     g_source_set_ready_time (source, -1);
 
-  task = q_task_process_serve (process, &error);
+  task = q_task_process_serve (process, &end);
 
   if (task == NULL && g_atomic_int_get (&process->has_more))
     g_source_set_ready_time (source, 0);
@@ -464,7 +471,7 @@ owner_source_dispatch (GSource *source,
       gboolean is_here = q_task_dispatch_get_context (dispatch) == g_source_get_context (source);
 
       g_object_ref (task);
-      q_task_launcher_core_finish (process->core, task, error);
+      q_task_launcher_core_finish (process->core, task, end);
 
       if (is_here)
         q_task_take_completion (task);
@@ -578,11 +585,11 @@ reap_locked (QTaskProcess *process)
 static void
 serve (QTaskProcess *process)
 {
-  GError *error = NULL;
-  QTask *task = q_task_process_serve (process, &error);
+  QTaskProcessEnd end;
+  QTask *task = q_task_process_serve (process, &end);
 
   if (task != NULL)
-    q_task_launcher_core_finish (process->core, task, error);
+    q_task_launcher_core_finish (process->core, task, end);
 }
 
 static gint64
@@ -618,7 +625,7 @@ tend_gone_locked (QTaskProcess *process,
                   gint64 now)
 {
   QTaskLauncherCore *core = process->core;
-  GError *error = NULL;
+  QTaskProcessEnd end = { 0 };
   QTask *task;
 
   if (!process->is_closed)
@@ -667,11 +674,11 @@ tend_gone_locked (QTaskProcess *process,
 
       q_task_process_read_stderr (process);
       if (process->is_killed)
-        error = q_task_new_stop_error (word & Q_TASK_WORD_TIMED_OUT ? Q_TASK_STOP_TIMEOUT
-                                                                    : Q_TASK_STOP_CANCEL);
+        end.error = q_task_new_stop_error (word & Q_TASK_WORD_TIMED_OUT ? Q_TASK_STOP_TIMEOUT
+                                                                        : Q_TASK_STOP_CANCEL);
       else
-        error = q_task_process_new_error (process);
-      q_task_launcher_core_finish (core, task, error);
+        end.error = q_task_process_new_error (process);
+      q_task_launcher_core_finish (core, task, end);
     }
 
   q_task_process_unref (process);
@@ -788,6 +795,33 @@ wants_process_locked (QTaskLauncherCore *core)
   return core->queue.length > 0 && core->processes->len - core->n_gone < core->max_processes;
 }
 
+/* No process could be started. If there are others, the queue is theirs, and another try is made
+ * later; else the first task there fails. Takes @error. With the lock, which it drops and takes
+ * again. */
+static void
+spawn_failed_locked (QTaskLauncherCore *core,
+                     GError *error)
+{
+  QTaskProcessEnd end = { NULL, error };
+  QTask *task = NULL;
+
+  if (core->processes->len > core->n_gone)
+    core->spawn_at = g_get_monotonic_time () + RETRY_USEC;
+  else
+    task = pop_locked (core);
+
+  if (task == NULL)
+    {
+      g_error_free (error);
+      return;
+    }
+
+  g_mutex_unlock (&core->lock);
+  q_task_set_running (task);
+  q_task_launcher_core_finish (core, task, end);
+  g_mutex_lock (&core->lock);
+}
+
 /* Starts a process for the first in the queue. With the lock, which it drops and takes again. */
 static void
 spawn_locked (QTaskLauncherCore *core)
@@ -803,37 +837,25 @@ spawn_locked (QTaskLauncherCore *core)
   setup_clear (&setup);
   g_mutex_lock (&core->lock);
 
-  if (process != NULL)
-    g_ptr_array_add (core->processes, process);
-
-  task = pop_locked (core);
-
-  if (task == NULL)
+  core->spawn_at = 0;
+  if (process == NULL)
     {
-      g_clear_error (&error);
+      spawn_failed_locked (core, error);
       return;
     }
 
-  if (process != NULL)
-    {
-      assign_locked (process, task);
-      q_task_process_ref (process);
-    }
+  g_ptr_array_add (core->processes, process);
+  task = pop_locked (core);
+  if (task == NULL)
+    return;
+
+  assign_locked (process, task);
+  q_task_process_ref (process);
 
   g_mutex_unlock (&core->lock);
-
-  if (process == NULL)
-    {
-      q_task_set_running (task);
-      q_task_launcher_core_finish (core, task, error);
-    }
-  else
-    {
-      if (!q_task_process_start_task (process, task))
-        q_task_launcher_core_next (process);
-      q_task_process_unref (process);
-    }
-
+  if (!q_task_process_start_task (process, task))
+    q_task_launcher_core_next (process);
+  q_task_process_unref (process);
   g_mutex_lock (&core->lock);
 }
 
@@ -998,11 +1020,13 @@ manager_main (gpointer data)
       core->is_woken = FALSE;
       next = tend_all_locked (core, now);
 
-      if (wants_process_locked (core))
+      if (wants_process_locked (core) && now >= core->spawn_at)
         {
           spawn_locked (core);
           continue;
         }
+      if (wants_process_locked (core))
+        next = earlier (next, core->spawn_at);
 
       if (core->is_woken || next <= now || is_done_locked (core))
         continue;
@@ -1217,6 +1241,10 @@ q_task_launcher_core_unref (QTaskLauncherCore *core)
 void
 q_task_launcher_core_drop (QTaskLauncherCore *core)
 {
+  /* In a forked child the lock may be held for ever; nothing is released there. */
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&core->lock);
   core->is_dropped = TRUE;
   if (core->manager != NULL)
@@ -1325,6 +1353,13 @@ q_task_launcher_core_push (QTaskLauncherCore *core,
   gsize max_message_size;
   gint64 key;
   guint word;
+
+  if (core->setup.argv == NULL)
+    {
+      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                           _("The launcher was made without the name of a program"));
+      return FALSE;
+    }
 
   g_mutex_lock (&core->lock);
   max_message_size = core->setup.max_message_size;

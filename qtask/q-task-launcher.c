@@ -402,6 +402,9 @@ q_task_launcher_set_environment (QTaskLauncher *launcher,
 
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
 
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&launcher->core->lock);
   old = launcher->core->setup.environment;
   launcher->core->setup.environment = g_strdupv ((char **) environment);
@@ -449,6 +452,9 @@ q_task_launcher_set_directory (QTaskLauncher *launcher,
   char *old;
 
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
+
+  if (q_task_is_forked (NULL))
+    return;
 
   g_mutex_lock (&launcher->core->lock);
   old = launcher->core->setup.directory;
@@ -503,6 +509,9 @@ q_task_launcher_set_transport (QTaskLauncher *launcher,
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
   g_return_if_fail (transport == Q_TASK_TRANSPORT_INHERITED_FD || transport == Q_TASK_TRANSPORT_STDIO);
 
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&launcher->core->lock);
   launcher->core->setup.transport = transport;
   g_mutex_unlock (&launcher->core->lock);
@@ -552,6 +561,9 @@ q_task_launcher_set_capture_stderr (QTaskLauncher *launcher,
                                     gboolean capture_stderr)
 {
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
+
+  if (q_task_is_forked (NULL))
+    return;
 
   g_mutex_lock (&launcher->core->lock);
   launcher->core->setup.capture_stderr = capture_stderr;
@@ -605,6 +617,9 @@ q_task_launcher_set_max_processes (QTaskLauncher *launcher,
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
   g_return_if_fail (max_processes > 0);
 
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&launcher->core->lock);
   launcher->core->max_processes = max_processes;
   q_task_launcher_core_wake_locked (launcher->core);
@@ -655,6 +670,9 @@ q_task_launcher_set_max_tasks_per_process (QTaskLauncher *launcher,
                                            guint max_tasks)
 {
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
+
+  if (q_task_is_forked (NULL))
+    return;
 
   g_mutex_lock (&launcher->core->lock);
   launcher->core->max_tasks = max_tasks;
@@ -708,6 +726,9 @@ q_task_launcher_set_max_message_size (QTaskLauncher *launcher,
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
   g_return_if_fail (max_message_size > 0 && max_message_size <= G_MAXUINT32 - Q_TASK_PROTOCOL_OVERHEAD);
 
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&launcher->core->lock);
   launcher->core->setup.max_message_size = max_message_size;
   g_mutex_unlock (&launcher->core->lock);
@@ -758,6 +779,9 @@ q_task_launcher_set_idle_timeout (QTaskLauncher *launcher,
 {
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
   g_return_if_fail (idle_timeout >= -1);
+
+  if (q_task_is_forked (NULL))
+    return;
 
   g_mutex_lock (&launcher->core->lock);
   launcher->core->idle_timeout = idle_timeout;
@@ -811,6 +835,9 @@ q_task_launcher_set_kill_timeout (QTaskLauncher *launcher,
 {
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
   g_return_if_fail (kill_timeout >= -1);
+
+  if (q_task_is_forked (NULL))
+    return;
 
   g_mutex_lock (&launcher->core->lock);
   launcher->core->kill_timeout = kill_timeout;

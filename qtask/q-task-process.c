@@ -179,6 +179,8 @@ q_task_process_close (QTaskProcess *process)
 
   g_mutex_lock (&process->read_lock);
   process->is_over = TRUE;
+  /* The process is to see the end also where a fork of this one holds the socket. */
+  shutdown (process->peer.in_fd, SHUT_RDWR);
   q_task_peer_close (&process->peer);
   g_mutex_unlock (&process->read_lock);
 }
@@ -305,9 +307,14 @@ pump (QTaskProcess *process)
         {
           QTaskChannel *channel = get_worker_channel (process->sending);
           g_autoptr (GError) error = NULL;
-          g_autoptr (GBytes) message = q_task_channel_try_read (channel, &error);
+          g_autoptr (GBytes) message = NULL;
           gconstpointer data;
           gsize size;
+
+          if (channel == NULL)
+            break;
+
+          message = q_task_channel_try_read (channel, &error);
 
           if (message == NULL)
             {
@@ -598,7 +605,7 @@ static FrameResult
 handle_frame (QTaskProcess *process,
               QTask *task,
               const QTaskWireFrame *frame,
-              GError **task_error,
+              QTaskProcessEnd *end,
               GError **error)
 {
   if (frame->type == Q_TASK_FRAME_HELLO)
@@ -662,19 +669,13 @@ handle_frame (QTaskProcess *process,
       return FRAME_TAKEN;
 
     case Q_TASK_FRAME_RESULT:
-      {
-        g_autoptr (GVariant) result = NULL;
+      if (!q_task_protocol_get_result (frame->data, frame->size, &end->result, error))
+        return FRAME_BAD;
 
-        if (!q_task_protocol_get_result (frame->data, frame->size, &result, error))
-          return FRAME_BAD;
-
-        if (result != NULL)
-          q_task_set_result_variant (task, result);
-        return FRAME_OVER;
-      }
+      return FRAME_OVER;
 
     case Q_TASK_FRAME_ERROR:
-      if (!q_task_protocol_get_error (frame->data, frame->size, task_error, error))
+      if (!q_task_protocol_get_error (frame->data, frame->size, &end->error, error))
         return FRAME_BAD;
 
       return FRAME_OVER;
@@ -708,7 +709,7 @@ handle_message (QTaskProcess *process,
 static FrameResult
 serve_one (QTaskProcess *process,
            QTask *task,
-           GError **task_error,
+           QTaskProcessEnd *end,
            GError **error)
 {
   QTaskWireFrame frame;
@@ -739,7 +740,7 @@ serve_one (QTaskProcess *process,
           }
         else
           {
-            result = handle_frame (process, task, &frame, task_error, error);
+            result = handle_frame (process, task, &frame, end, error);
             q_task_wire_decoder_pop (&process->peer.decoder, FALSE);
           }
         return result;
@@ -764,16 +765,28 @@ serve_one (QTaskProcess *process,
       }
 }
 
-/* Reads what there is. If that ends the task, returns it with the reference of its run, and its
- * error if it has one; the process has the next task then, or none. To be called with no lock
- * held. */
+/* Whether more was read than was asked for. */
+static gboolean
+has_rest (QTaskProcess *process)
+{
+  const QTaskWireDecoder *decoder = &process->peer.decoder;
+
+  return decoder->in_payload || decoder->start != decoder->end;
+}
+
+/* Reads what there is. If that ends the task, returns it with the reference of its run, and with its
+ * outcome, which is for q_task_launcher_core_finish(); the process has the next task then, or
+ * none. To be called with no lock held. */
 QTask *
 q_task_process_serve (QTaskProcess *process,
-                      GError **task_error)
+                      QTaskProcessEnd *end)
 {
   QTaskLauncherCore *core = process->core;
   QTask *over = NULL;
   int i;
+
+  end->result = NULL;
+  end->error = NULL;
 
   g_mutex_lock (&process->read_lock);
 
@@ -788,12 +801,19 @@ q_task_process_serve (QTaskProcess *process,
       task = process->task;
       g_mutex_unlock (&core->lock);
 
-      result = serve_one (process, task, task_error, &error);
+      result = serve_one (process, task, end, &error);
 
       if (result == FRAME_OVER)
         {
           end_task (process, task);
           over = task;
+
+          /* Nothing that is left is for the next one. */
+          if (has_rest (process))
+            {
+              set_unexpected (&error, "more than the result");
+              fail (process, error);
+            }
         }
       else if (result == FRAME_BAD)
         {
@@ -805,7 +825,7 @@ q_task_process_serve (QTaskProcess *process,
         }
     }
 
-  g_atomic_int_set (&process->has_more, i == SERVE_FRAMES);
+  g_atomic_int_set (&process->has_more, i == SERVE_FRAMES && over == NULL);
 
   g_mutex_unlock (&process->read_lock);
 
@@ -827,26 +847,20 @@ q_task_process_is_usable (QTaskProcess *process)
 
   is_usable = !process->is_over;
 
-  if (is_usable && poll (&fd, 1, 0) != 0)
+  if (is_usable && (has_rest (process) || poll (&fd, 1, 0) != 0))
     {
+      QTaskProcessEnd end = { 0 };
       GError *error = NULL;
-      GError *task_error = NULL;
       FrameResult result;
 
       /* Says what it is; there is no task, so anything but a late hello is bad. */
       do
-        result = serve_one (process, NULL, &task_error, &error);
+        result = serve_one (process, NULL, &end, &error);
       while (result == FRAME_TAKEN);
 
-      g_clear_error (&task_error);
       is_usable = result == FRAME_STALLED;
       if (!is_usable)
         fail (process, error);
-    }
-  else if (is_usable && process->peer.decoder.start != process->peer.decoder.end)
-    {
-      fail (process, NULL);
-      is_usable = FALSE;
     }
 
   g_mutex_unlock (&process->read_lock);
