@@ -126,11 +126,9 @@ q_task_launcher_core_finish (QTaskLauncherCore *core G_GNUC_UNUSED,
                              QTaskProcessEnd end)
 {
   QTaskPrivate *priv = q_task_get_private (task);
-  QTaskChannel *channel = q_task_get_worker_channel (task);
   gboolean is_stopped = end.error != NULL && (q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0;
 
-  if (channel != NULL)
-    q_task_channel_set_notify (channel, NULL, NULL);
+  q_task_process_unwatch_channel (task);
 
   if (end.result != NULL)
     q_task_set_result_variant (task, end.result);
@@ -182,8 +180,9 @@ pop_locked (QTaskLauncherCore *core)
   return task;
 }
 
-/* Makes the process that of the task, with the reference of its run. */
-static void
+/* Makes the process that of the task, with the reference of its run. Returns another one, for
+ * q_task_process_start_task(), which is to follow. */
+static QTask *
 assign_locked (QTaskProcess *process,
                QTask *task)
 {
@@ -194,6 +193,8 @@ assign_locked (QTaskProcess *process,
   process->kill_at = 0;
   process->reap_at = 0;
   get_job (task)->process = process;
+
+  return g_object_ref (task);
 }
 
 /* The process is not to have another task. */
@@ -232,6 +233,13 @@ q_task_process_failed (QTaskProcess *process,
   g_clear_error (&failure);
 }
 
+/* Whether the launcher has a larger limit by now. */
+static gboolean
+is_outdated_locked (QTaskProcess *process)
+{
+  return process->max_message_size < process->core->setup.max_message_size;
+}
+
 /* The process has done its task: gives it another one, or lets it idle. To be called with no lock
  * held. */
 void
@@ -248,7 +256,8 @@ q_task_launcher_core_next (QTaskProcess *process)
         {
           process->n_tasks++;
 
-          if (process->is_killed || (core->max_tasks > 0 && process->n_tasks >= core->max_tasks))
+          if (process->is_killed || is_outdated_locked (process) ||
+              (core->max_tasks > 0 && process->n_tasks >= core->max_tasks))
             {
               retire_locked (process);
             }
@@ -297,6 +306,9 @@ core_withdraw (QTaskRunner *runner,
   if (core->is_dropped)
     wake_locked (core);
   g_mutex_unlock (&core->lock);
+
+  if (withdrawn)
+    q_task_process_unwatch_channel (task);
 
   return withdrawn;
 }
@@ -757,7 +769,7 @@ tend_locked (QTaskProcess *process,
 
       if (core->idle_timeout >= 0)
         next = process->idle_since + core->idle_timeout;
-      if (core->is_dropped || now >= next ||
+      if (core->is_dropped || now >= next || is_outdated_locked (process) ||
           core->processes->len - core->n_gone > core->max_processes)
         {
           retire_locked (process);
@@ -1272,7 +1284,7 @@ take_idle (QTaskLauncherCore *core,
         {
           QTaskProcess *candidate = core->processes->pdata[i - 1];
 
-          if (candidate->state == Q_TASK_PROCESS_IDLE &&
+          if (candidate->state == Q_TASK_PROCESS_IDLE && !is_outdated_locked (candidate) &&
               (process == NULL || candidate->idle_since > process->idle_since))
             process = candidate;
         }
@@ -1394,6 +1406,8 @@ q_task_launcher_core_push (QTaskLauncherCore *core,
       q_task_end_run (task, NULL, Q_TASK_STATE_STOPPED);
       return TRUE;
     }
+
+  q_task_process_watch_channel (task);
 
   key = (word & Q_TASK_WORD_STOP) != 0 ? G_MININT64 : g_atomic_int_get (&priv->priority);
   ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);

@@ -712,8 +712,8 @@ q_task_launcher_get_max_message_size (QTaskLauncher *launcher)
  * @launcher: a launcher
  * @max_message_size: the limit, in bytes; at least 1 and less than 4 GiB
  *
- * Sets the limit to the size of a request, a result or a message; to those of processes that
- * are started from now on.
+ * Sets the limit to the size of a request, a result or a message. A higher one holds at once; a lower
+ * one for results and messages of processes that are started from now on.
  *
  * May be called from any thread.
  *
@@ -731,6 +731,7 @@ q_task_launcher_set_max_message_size (QTaskLauncher *launcher,
 
   g_mutex_lock (&launcher->core->lock);
   launcher->core->setup.max_message_size = max_message_size;
+  q_task_launcher_core_wake_locked (launcher->core);
   g_mutex_unlock (&launcher->core->lock);
 
   g_object_notify_by_pspec (G_OBJECT (launcher), props[PROP_MAX_MESSAGE_SIZE]);

@@ -88,7 +88,7 @@ struct _QTaskProcess
 
   /* With the lock of the peer */
   QTaskPeer          peer;
-  QTask             *sending;    /* whose messages are sent; no reference */
+  QTask             *sending;    /* the task, once its request is sent; no reference */
   guint64            window;     /* bytes on their way to it */
   gboolean           sent_hello;
   gboolean           sent_end;
@@ -105,6 +105,10 @@ QTaskProcess *q_task_process_spawn        (QTaskLauncherCore       *core,
 QTaskProcess *q_task_process_ref          (QTaskProcess            *process);
 void          q_task_process_unref        (QTaskProcess            *process);
 
+void          q_task_process_watch_channel (QTask                *task);
+void          q_task_process_unwatch_channel (QTask              *task);
+gboolean      q_task_process_take_task    (QTaskProcess            *process,
+                                           QTask                   *task);
 gboolean      q_task_process_start_task   (QTaskProcess            *process,
                                            QTask                   *task);
 void          q_task_process_cancel_task  (QTaskProcess            *process,
