@@ -118,15 +118,18 @@ q_task_launcher_core_wake (QTaskLauncherCore *core)
 
 /* Tasks */
 
-/* A task is over, and no process has it. Takes what @end has, and the reference of the run. To be
- * called with no lock held. */
+/* A task is over, and no process has it. Takes what @end has, and the reference of the run. @is_here
+ * tells that the caller is the owner, who dispatches the context. To be called with no lock
+ * held. */
 void
 q_task_launcher_core_finish (QTaskLauncherCore *core G_GNUC_UNUSED,
                              QTask *task,
-                             QTaskProcessEnd end)
+                             QTaskProcessEnd end,
+                             gboolean is_here)
 {
   QTaskPrivate *priv = q_task_get_private (task);
   gboolean is_stopped = end.error != NULL && (q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0;
+  QTaskState state = is_stopped ? Q_TASK_STATE_STOPPED : Q_TASK_STATE_FINISHED;
 
   q_task_process_unwatch_channel (task);
 
@@ -135,7 +138,10 @@ q_task_launcher_core_finish (QTaskLauncherCore *core G_GNUC_UNUSED,
   g_clear_pointer (&end.result, g_variant_unref);
 
   q_task_unwatch_stop (task);
-  q_task_end_run (task, end.error, is_stopped ? Q_TASK_STATE_STOPPED : Q_TASK_STATE_FINISHED);
+  if (is_here)
+    q_task_end_run_here (task, end.error, state);
+  else
+    q_task_end_run (task, end.error, state);
 }
 
 static gboolean
@@ -482,13 +488,7 @@ owner_source_dispatch (GSource *source,
       QTaskDispatch *dispatch = q_task_get_private (task)->dispatch;
       gboolean is_here = q_task_dispatch_get_context (dispatch) == g_source_get_context (source);
 
-      g_object_ref (task);
-      q_task_launcher_core_finish (process->core, task, end);
-
-      if (is_here)
-        q_task_take_completion (task);
-
-      g_object_unref (task);
+      q_task_launcher_core_finish (process->core, task, end, is_here);
     }
 
   q_task_process_unref (process);
@@ -601,7 +601,7 @@ serve (QTaskProcess *process)
   QTask *task = q_task_process_serve (process, &end);
 
   if (task != NULL)
-    q_task_launcher_core_finish (process->core, task, end);
+    q_task_launcher_core_finish (process->core, task, end, FALSE);
 }
 
 static gint64
@@ -690,7 +690,7 @@ tend_gone_locked (QTaskProcess *process,
                                                                         : Q_TASK_STOP_CANCEL);
       else
         end.error = q_task_process_new_error (process);
-      q_task_launcher_core_finish (core, task, end);
+      q_task_launcher_core_finish (core, task, end, FALSE);
     }
 
   q_task_process_unref (process);
@@ -830,7 +830,7 @@ spawn_failed_locked (QTaskLauncherCore *core,
 
   g_mutex_unlock (&core->lock);
   q_task_set_running (task);
-  q_task_launcher_core_finish (core, task, end);
+  q_task_launcher_core_finish (core, task, end, FALSE);
   g_mutex_lock (&core->lock);
 }
 

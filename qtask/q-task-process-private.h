@@ -148,7 +148,8 @@ void          q_task_process_failed       (QTaskProcess            *process,
                                            GError                  *failure);
 void          q_task_launcher_core_finish (QTaskLauncherCore       *core,
                                            QTask                   *task,
-                                           QTaskProcessEnd          end);
+                                           QTaskProcessEnd          end,
+                                           gboolean                 is_here);
 void          q_task_launcher_core_wake   (QTaskLauncherCore       *core);
 void          q_task_launcher_core_wake_locked
                                           (QTaskLauncherCore       *core);

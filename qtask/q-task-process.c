@@ -471,7 +471,7 @@ q_task_process_start_task (QTaskProcess *process,
 
       q_task_protocol_check_variant (request, process->max_message_size, &end.error);
       q_task_set_running (task);
-      q_task_launcher_core_finish (core, task, end);
+      q_task_launcher_core_finish (core, task, end, FALSE);
       return FALSE;
     }
 

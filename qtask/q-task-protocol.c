@@ -224,6 +224,35 @@ put_variant_type (GByteArray *head,
   g_byte_array_append (head, (const guint8 *) type, length);
 }
 
+/* Whether any bytes of the right size make a value of @type: an array of numbers, which is where
+ * there may be many. */
+static gboolean
+is_always_normal (const char *type,
+                  gsize size)
+{
+  if (type[0] != 'a' || type[1] == '\0' || type[2] != '\0')
+    return FALSE;
+
+  switch (type[1])
+    {
+    case 'y':
+      return TRUE;
+    case 'n':
+    case 'q':
+      return size % 2 == 0;
+    case 'i':
+    case 'u':
+    case 'h':
+      return size % 4 == 0;
+    case 'x':
+    case 't':
+    case 'd':
+      return size % 8 == 0;
+    default:
+      return FALSE;
+    }
+}
+
 /* The rest of the payload. */
 static GVariant *
 take_variant (Reader *reader)
@@ -233,6 +262,7 @@ take_variant (Reader *reader)
   g_autofree char *type = NULL;
   guint32 length;
   const guint8 *data;
+  gboolean is_normal;
   gsize size;
 
   if (!take_u32 (reader, &length) || length > Q_TASK_PROTOCOL_OVERHEAD / 4)
@@ -248,9 +278,10 @@ take_variant (Reader *reader)
 
   /* This also aligns it. */
   bytes = g_bytes_new (data, size);
-  variant = g_variant_ref_sink (g_variant_new_from_bytes (G_VARIANT_TYPE (type), bytes, FALSE));
+  is_normal = is_always_normal (type, size);
+  variant = g_variant_ref_sink (g_variant_new_from_bytes (G_VARIANT_TYPE (type), bytes, is_normal));
 
-  if (!g_variant_is_normal_form (variant))
+  if (!is_normal && !g_variant_is_normal_form (variant))
     return NULL;
 
   if (G_BYTE_ORDER == G_BIG_ENDIAN)
