@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gi18n-lib.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -896,30 +895,24 @@ q_task_process_serve (QTaskProcess *process,
 gboolean
 q_task_process_is_usable (QTaskProcess *process)
 {
-  struct pollfd fd = { .fd = process->peer.in_fd, .events = POLLIN };
-  gboolean is_usable;
+  QTaskProcessEnd end = { 0 };
+  GError *error = NULL;
+  FrameResult result = FRAME_BAD;
 
   g_mutex_lock (&process->read_lock);
 
-  is_usable = !process->is_over;
-
-  if (is_usable && (has_rest (process) || poll (&fd, 1, 0) != 0))
+  /* There is no task, so anything but a late hello is bad. */
+  if (!process->is_over)
     {
-      QTaskProcessEnd end = { 0 };
-      GError *error = NULL;
-      FrameResult result;
-
-      /* Says what it is; there is no task, so anything but a late hello is bad. */
       do
         result = serve_one (process, NULL, &end, &error);
       while (result == FRAME_TAKEN);
 
-      is_usable = result == FRAME_STALLED;
-      if (!is_usable)
+      if (result != FRAME_STALLED)
         fail (process, error);
     }
 
   g_mutex_unlock (&process->read_lock);
 
-  return is_usable;
+  return result == FRAME_STALLED;
 }

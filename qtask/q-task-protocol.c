@@ -31,7 +31,10 @@
 
 static const char magic[8] = "QTASK\r\n\032";
 
-/* What is sent before the buffer is moved up */
+/* What is copied into one piece to be sent */
+#define SMALL_SIZE 1024
+
+/* Above what size the buffer of what is to be sent is given back */
 #define OUT_COMPACT_SIZE (256 * 1024)
 
 /* Numbers */
@@ -621,6 +624,15 @@ write_vectors (QTaskPeer *peer,
   gssize n;
   int saved_errno;
 
+  if (peer->out_is_socket && n_vectors == 1)
+    {
+      do
+        n = send (peer->out_fd, vectors->iov_base, vectors->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+      while (n < 0 && errno == EINTR);
+
+      return n;
+    }
+
   if (peer->out_is_socket)
     {
       do
@@ -712,11 +724,14 @@ q_task_peer_send_locked (QTaskPeer *peer,
                          gsize data_size)
 {
   guint8 header[Q_TASK_WIRE_HEADER_SIZE];
+  guint8 small[SMALL_SIZE];
   struct iovec vectors[3] = {
     { header, sizeof header },
     { (gpointer) head, head_size },
     { (gpointer) data, data_size },
   };
+  int n_vectors = G_N_ELEMENTS (vectors);
+  gsize size = sizeof header + head_size + data_size;
   gsize sent = 0;
 
   if (peer->is_broken)
@@ -724,9 +739,21 @@ q_task_peer_send_locked (QTaskPeer *peer,
 
   q_task_wire_encode_header (header, head_size + data_size, type);
 
+  /* To copy a little costs less than to send parts. */
+  if (size <= sizeof small)
+    {
+      memcpy (small, header, sizeof header);
+      if (head_size > 0)
+        memcpy (small + sizeof header, head, head_size);
+      if (data_size > 0)
+        memcpy (small + sizeof header + head_size, data, data_size);
+      vectors[0] = (struct iovec){ small, size };
+      n_vectors = 1;
+    }
+
   if (peer->out->len == peer->out_start)
     {
-      gssize n = write_vectors (peer, vectors, G_N_ELEMENTS (vectors));
+      gssize n = write_vectors (peer, vectors, n_vectors);
 
       if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
         return break_locked (peer);
@@ -734,10 +761,10 @@ q_task_peer_send_locked (QTaskPeer *peer,
       sent = n > 0 ? (gsize) n : 0;
     }
 
-  if (G_LIKELY (sent == sizeof header + head_size + data_size))
+  if (G_LIKELY (sent == size))
     return TRUE;
 
-  for (guint i = 0; i < G_N_ELEMENTS (vectors); i++)
+  for (int i = 0; i < n_vectors; i++)
     {
       gsize skip = MIN (sent, vectors[i].iov_len);
 
