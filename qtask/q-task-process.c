@@ -42,6 +42,26 @@ get_worker_channel (QTask *task)
   return extra != NULL ? extra->worker_channel : NULL;
 }
 
+/* Setups */
+
+void
+q_task_process_setup_copy (QTaskProcessSetup *copy,
+                           const QTaskProcessSetup *setup)
+{
+  *copy = *setup;
+  copy->argv = g_strdupv (setup->argv);
+  copy->environment = g_strdupv (setup->environment);
+  copy->directory = g_strdup (setup->directory);
+}
+
+void
+q_task_process_setup_clear (QTaskProcessSetup *setup)
+{
+  g_strfreev (setup->argv);
+  g_strfreev (setup->environment);
+  g_free (setup->directory);
+}
+
 /* Making and freeing */
 
 QTaskProcess *
@@ -154,7 +174,7 @@ q_task_process_spawn (QTaskLauncherCore *core,
   process->idle_since = g_get_monotonic_time ();
   g_mutex_init (&process->read_lock);
   q_task_peer_init (&process->peer, fds[0], fds[0], Q_TASK_FRAMES_FROM_WORKER,
-                    setup->max_message_size);
+                    setup->max_message_size + Q_TASK_PROTOCOL_OVERHEAD);
 
   return process;
 }

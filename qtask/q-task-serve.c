@@ -30,6 +30,7 @@
 
 #include "q-task-launcher.h"
 
+#include "q-task-peer-private.h"
 #include "q-task-private.h"
 #include "q-task-protocol-private.h"
 
