@@ -82,6 +82,7 @@ q_task_process_unref (QTaskProcess *process)
   g_assert (process->source == NULL);
 
   q_task_peer_clear (&process->peer);
+  g_byte_array_unref (process->head);
   if (process->stderr_fd >= 0)
     close (process->stderr_fd);
   if (process->stderr_text != NULL)
@@ -172,6 +173,7 @@ q_task_process_spawn (QTaskLauncherCore *core,
   process->stderr_fd = stderr_fd;
   process->state = Q_TASK_PROCESS_IDLE;
   process->idle_since = g_get_monotonic_time ();
+  process->head = g_byte_array_sized_new (128);
   g_mutex_init (&process->read_lock);
   q_task_peer_init (&process->peer, fds[0], fds[0], Q_TASK_FRAMES_FROM_WORKER,
                     setup->max_message_size + Q_TASK_PROTOCOL_OVERHEAD);
@@ -457,7 +459,7 @@ send_request (QTaskProcess *process,
 {
   QTaskPeer *peer = &process->peer;
   QTaskChannel *channel = get_worker_channel (task);
-  g_autoptr (GByteArray) head = g_byte_array_sized_new (128);
+  GByteArray *head = process->head;
   gsize size = g_variant_get_size (request);
   gboolean is_sent;
 
@@ -465,6 +467,8 @@ send_request (QTaskProcess *process,
     limit_channel (process, task, channel);
 
   g_mutex_lock (&peer->lock);
+
+  g_byte_array_set_size (head, 0);
 
   if (!process->sent_hello)
     {
