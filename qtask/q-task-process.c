@@ -31,6 +31,9 @@
 /* The number of the socket in the process */
 #define CHILD_FD 3
 
+/* How much of what is no hello a message quotes */
+#define QUOTED_SIZE 40
+
 /* How much of the standard error a message quotes */
 #define STDERR_LINES 10
 
@@ -812,6 +815,24 @@ handle_message (QTaskProcess *process,
   return *error != NULL ? FRAME_BAD : FRAME_STALLED;
 }
 
+/* Adds to @error what came in the place of a hello: a login message, perhaps. */
+static void
+quote_beginning (QTaskProcess *process,
+                 GError **error)
+{
+  const QTaskWireDecoder *decoder = &process->peer.decoder;
+  g_autofree char *text = NULL;
+  g_autofree char *quoted = NULL;
+  g_autofree char *message = g_steal_pointer (&(*error)->message);
+
+  text = g_strndup ((const char *) decoder->buffer + decoder->start,
+                    MIN (decoder->end - decoder->start, QUOTED_SIZE));
+  quoted = g_strescape (text, NULL);
+  (*error)->message = g_strdup_printf (_("%s. It began with “%s”, and is no worker, or something "
+                                         "else writes to its output"),
+                                          message, quoted);
+}
+
 static FrameResult
 serve_one (QTaskProcess *process,
            QTask *task,
@@ -867,6 +888,8 @@ serve_one (QTaskProcess *process,
 
       case Q_TASK_WIRE_BAD:
       default:
+        if (!process->has_hello)
+          quote_beginning (process, error);
         return FRAME_BAD;
       }
 }
