@@ -31,6 +31,7 @@ q_task_request_stop (QTask *task,
   gboolean withdraw = FALSE;
   gboolean early = FALSE;
   gboolean requeue = FALSE;
+  gboolean tell = FALSE;
   guint flags = Q_TASK_WORD_STOP;
   guint word;
 
@@ -88,8 +89,12 @@ q_task_request_stop (QTask *task,
             waiters = q_task_steal_waiters_locked (priv, FALSE);
         }
 
+      tell = (q_task_word_get_state (word) == Q_TASK_STATE_RUNNING ||
+              q_task_word_get_state (word) == Q_TASK_STATE_SYNCING) &&
+             priv->runner->funcs->stop != NULL;
+
       /* The start may be undone meanwhile. */
-      if (to_front || withdraw)
+      if (to_front || withdraw || tell)
         {
           runner = priv->runner;
           runner->funcs->ref (runner);
@@ -103,6 +108,9 @@ q_task_request_stop (QTask *task,
 
   if (requeue)
     priv->runner->funcs->requeue (priv->runner, task);
+
+  if (tell)
+    runner->funcs->stop (runner, task);
 
   if (early)
     q_task_send_early (task, reason);

@@ -53,7 +53,7 @@
 /* A ready time that never comes; even, and far from overflowing. */
 #define NEVER (G_MAXINT64 / 2 - 1)
 
-#define MAX_LOST_FUNCS 4
+#define MAX_LOST_FUNCS 8
 
 typedef struct
 {

@@ -176,6 +176,14 @@ typedef struct
   /* Whether the worker of the task is to make room for something more urgent. */
   gboolean (*is_pressed)    (QTaskRunner *runner,
                              QTask       *task);
+  /* Where not NULL: the task, which runs, was asked to stop; somebody blocks until it is over;
+   * it has new progress, and TRUE tells that q_task_take_progress() follows. */
+  void     (*stop)          (QTaskRunner *runner,
+                             QTask       *task);
+  void     (*waited)        (QTaskRunner *runner,
+                             QTask       *task);
+  gboolean (*progress)      (QTaskRunner *runner,
+                             QTask       *task);
   /* The calling worker is about to block, or goes on. */
   void     (*park)          (QTaskRunner *runner);
   void     (*unpark)        (QTaskRunner *runner);
@@ -193,6 +201,7 @@ struct _QTaskRunner
 {
   const QTaskRunnerFuncs *funcs;
   gboolean                is_serial; /* one task at a time, from its start to its end */
+  gboolean                is_remote; /* the owner is another process: results are variants */
 };
 
 /* A worker on the stack of the calling thread. */
@@ -351,6 +360,9 @@ void        q_task_send_early           (QTask          *task,
 void        q_task_end_run              (QTask          *task,
                                          GError         *error,
                                          QTaskState      state);
+void        q_task_end_run_here         (QTask          *task,
+                                         GError         *error,
+                                         QTaskState      state);
 gboolean    q_task_take_completion      (QTask          *task);
 void        q_task_complete_synchronous (QTask          *task,
                                          gboolean        worker_ended);
@@ -365,6 +377,7 @@ gboolean    q_task_start                (QTask          *task,
                                          GError        **error);
 gboolean    q_task_unstart              (QTask          *task);
 void        q_task_set_queued           (QTask          *task);
+gboolean    q_task_set_running          (QTask          *task);
 QTaskFrame *q_task_get_current_frame    (void);
 QTaskState  q_task_run_worker           (QTask          *task,
                                          QTaskRunner    *runner,
@@ -418,6 +431,9 @@ void        q_task_drop_bindings        (QTask          *task);
 void        q_task_flush_progress       (QTask          *task,
                                          gboolean        lost);
 gint64      q_task_serve_progress       (QTask          *task);
+gboolean    q_task_take_progress        (QTask          *task,
+                                         double         *fraction,
+                                         char          **text);
 void        q_task_free_progress        (QTaskPrivate   *priv);
 
 /* q-task-wait.c */

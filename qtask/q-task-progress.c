@@ -228,11 +228,42 @@ q_task_serve_progress (QTask *task)
            : -1;
 }
 
+/* Takes what the runner was told of; FALSE if there is nothing new. The text, if it is new, is
+ * to be freed. */
+gboolean
+q_task_take_progress (QTask *task,
+                      double *fraction,
+                      char **text)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskProgress *progress = get_progress (priv);
+
+  *text = NULL;
+
+  if (progress == NULL || !g_atomic_int_compare_and_exchange (&progress->scheduled, TRUE, FALSE))
+    return FALSE;
+
+  *fraction = q_task_get_progress (task);
+
+  g_mutex_lock (&priv->lock);
+  if (progress->text_changed)
+    *text = g_strdup (progress->text);
+  progress->text_changed = FALSE;
+  g_mutex_unlock (&priv->lock);
+
+  return TRUE;
+}
+
 static void
 schedule (QTask *task,
           QTaskProgress *progress)
 {
   QTaskPrivate *priv = q_task_get_private (task);
+  QTaskRunner *runner = priv->runner;
+
+  /* In a worker process the owner is another process. */
+  if (runner != NULL && runner->funcs->progress != NULL && runner->funcs->progress (runner, task))
+    return;
 
   progress->task = g_object_ref (task);
   progress->delivery.func = progress_delivered;

@@ -8,6 +8,7 @@
 #include "q-task-run.h"
 
 #include "q-task-pool-private.h"
+#include "q-task-process-private.h"
 
 /* Whether @error is that of a second start, which is a mistake and leaves the first be. */
 static gboolean
@@ -154,4 +155,50 @@ q_task_run_in_thread_sync (QTask *task,
   g_mutex_unlock (&priv->lock);
 
   q_task_complete_synchronous (task, TRUE);
+}
+
+/**
+ * q_task_run_in_process:
+ * @task: a task that has not been started
+ * @launcher: a launcher
+ * @request: what is asked for; if it is floating, it is sunk
+ *
+ * Runs the task in a worker process of @launcher: what that serves with is called there with
+ * @request. Its result is a variant, to be read with
+ * [method@QTask.Task.propagate_variant]. Its progress, and, if the task has a channel, its messages
+ * come here; what asks this task to stop asks it there too, and ends the process if that does
+ * not help.
+ *
+ * Until a process is free the task waits in a queue, in order of
+ * [property@QTask.Task:priority]; one that is cancelled there starts no process. What keeps it
+ * from starting becomes its error; [method@QTask.TaskLauncher.run_finish] tells what that, and what
+ * goes wrong later, may be.
+ *
+ * [method@QTask.Task.sync] in the worker process waits for nobody.
+ *
+ * Running a task a second time is a critical warning, and the first run goes on.
+ *
+ * May be called from any thread.
+ *
+ * Since: 1.0
+ */
+void
+q_task_run_in_process (QTask *task,
+                       QTaskLauncher *launcher,
+                       GVariant *request)
+{
+  g_autoptr (GVariant) sunk = NULL;
+  GError *error = NULL;
+
+  g_return_if_fail (Q_IS_TASK (task));
+  g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
+  g_return_if_fail (request != NULL);
+
+  sunk = g_variant_ref_sink (request);
+
+  if (q_task_is_forked (NULL))
+    return;
+
+  if (!q_task_launcher_core_push (q_task_launcher_get_core (launcher), task, sunk, &error))
+    not_started (task, error);
 }

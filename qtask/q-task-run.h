@@ -9,6 +9,7 @@
 #error "Only <qtask/qtask.h> can be included directly."
 #endif
 
+#include <qtask/q-task-launcher.h>
 #include <qtask/q-task-pool.h>
 
 G_BEGIN_DECLS
@@ -58,6 +59,10 @@ void q_task_run_steps_in_thread (QTask          *task,
                                  QTaskStepWorker worker,
                                  gpointer        opaque,
                                  GDestroyNotify  destroy);
+Q_TASK_AVAILABLE_IN_1_0
+void q_task_run_in_process     (QTask          *task,
+                                QTaskLauncher  *launcher,
+                                GVariant       *request);
 Q_TASK_AVAILABLE_IN_1_0
 void q_task_bind_object        (QTask          *task,
                                 GObject        *object,

@@ -675,6 +675,28 @@ block_until_done (QTaskBlock *block,
   return FALSE;
 }
 
+/* Whatever runs the task is not to count on the caller, who blocks. */
+static void
+tell_runner (QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskRunner *runner = NULL;
+
+  g_mutex_lock (&priv->lock);
+  if (priv->runner != NULL && priv->runner->funcs->waited != NULL)
+    {
+      runner = priv->runner;
+      runner->funcs->ref (runner);
+    }
+  g_mutex_unlock (&priv->lock);
+
+  if (runner == NULL)
+    return;
+
+  runner->funcs->waited (runner, task);
+  runner->funcs->unref (runner);
+}
+
 /* Blocks until there is nothing more to wait for; see QTaskWaitMode. */
 gboolean
 q_task_block (QTask *task,
@@ -718,6 +740,7 @@ q_task_block (QTask *task,
     }
 
   g_object_ref (task);
+  tell_runner (task);
 
   if (cancellable != NULL)
     handler = g_signal_connect_data (cancellable, "cancelled", G_CALLBACK (wait_cancelled_cb),

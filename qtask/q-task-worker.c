@@ -111,6 +111,24 @@ q_task_set_queued (QTask *task)
   g_mutex_unlock (&priv->lock);
 }
 
+/* A task that was taken out of the queue runs now. Returns FALSE if it was stopped on its way
+ * here. */
+gboolean
+q_task_set_running (QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  guint word;
+
+  g_mutex_lock (&priv->lock);
+  word = q_task_get_word (priv);
+  if (q_task_word_get_state (word) == Q_TASK_STATE_QUEUED)
+    q_task_change (priv, Q_TASK_WORD_STATE,
+                   Q_TASK_STATE_RUNNING | (word & Q_TASK_WORD_STEPS ? Q_TASK_WORD_BEGUN : 0));
+  g_mutex_unlock (&priv->lock);
+
+  return q_task_word_get_state (word) == Q_TASK_STATE_QUEUED;
+}
+
 static GError *
 new_failed_error (QTask *task)
 {
@@ -253,15 +271,7 @@ q_task_run_worker (QTask *task,
   if (G_UNLIKELY (q_task_dispatch_is_lost (priv->dispatch)))
     q_task_request_stop (task, Q_TASK_STOP_LOST);
 
-  g_mutex_lock (&priv->lock);
-  word = q_task_get_word (priv);
-  if (q_task_word_get_state (word) == Q_TASK_STATE_QUEUED)
-    q_task_change (priv, Q_TASK_WORD_STATE,
-                   Q_TASK_STATE_RUNNING | (word & Q_TASK_WORD_STEPS ? Q_TASK_WORD_BEGUN : 0));
-  g_mutex_unlock (&priv->lock);
-
-  /* Stopped on its way here. */
-  if (q_task_word_get_state (word) != Q_TASK_STATE_QUEUED)
+  if (!q_task_set_running (task))
     {
       q_task_unwatch_stop (task);
       *failed = TRUE;

@@ -17,6 +17,8 @@
 
 #include <qtask/q-task-pool.h>
 
+#include <qtask/q-task-launcher.h>
+
 #include <qtask/q-task-group.h>
 
 #include <qtask/q-task-run.h>

@@ -1,0 +1,991 @@
+/* q-task-process.c: one worker process, from the side of its parent
+ *
+ * SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The parent end of a socket, and what is said there. Reading is done by whoever has something
+ * to read: the source of an owner, or the manager of the launcher; read_lock keeps them apart,
+ * and is not held while code of the user runs. Sending is done by whoever has something to
+ * send, without blocking; what does not go at once is left to the manager.
+ *
+ * The bytes of a process are not to be trusted. What is wrong with them ends the process and the
+ * task that it runs, and nothing else. What it sends takes memory up to the capacity of the
+ * channel of its task, and one frame; then nobody reads any more until there is room.
+ */
+
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gi18n-lib.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "q-task-process-private.h"
+
+/* How many frames are read before others have their turn */
+#define SERVE_FRAMES 64
+
+/* The number of the socket in the process */
+#define CHILD_FD 3
+
+/* How much of what is no hello a message quotes */
+#define QUOTED_SIZE 40
+
+/* How much of the standard error a message quotes */
+#define STDERR_LINES 10
+
+static QTaskChannel *
+get_worker_channel (QTask *task)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
+
+  return extra != NULL ? extra->worker_channel : NULL;
+}
+
+/* Setups */
+
+void
+q_task_process_setup_copy (QTaskProcessSetup *copy,
+                           const QTaskProcessSetup *setup)
+{
+  *copy = *setup;
+  copy->argv = g_strdupv (setup->argv);
+  copy->environment = g_strdupv (setup->environment);
+  copy->directory = g_strdup (setup->directory);
+}
+
+void
+q_task_process_setup_clear (QTaskProcessSetup *setup)
+{
+  g_strfreev (setup->argv);
+  g_strfreev (setup->environment);
+  g_free (setup->directory);
+}
+
+/* Making and freeing */
+
+QTaskProcess *
+q_task_process_ref (QTaskProcess *process)
+{
+  g_atomic_int_inc (&process->ref_count);
+
+  return process;
+}
+
+void
+q_task_process_unref (QTaskProcess *process)
+{
+  if (!g_atomic_int_dec_and_test (&process->ref_count))
+    return;
+
+  g_assert (process->task == NULL);
+  g_assert (process->source == NULL);
+
+  q_task_peer_clear (&process->peer);
+  g_byte_array_unref (process->head);
+  if (process->stderr_fd >= 0)
+    close (process->stderr_fd);
+  if (process->stderr_text != NULL)
+    g_string_free (process->stderr_text, TRUE);
+  g_clear_pointer (&process->stalled, g_bytes_unref);
+  g_clear_error (&process->failure);
+  g_mutex_clear (&process->read_lock);
+  g_free (process->name);
+  q_task_launcher_core_unref (process->core);
+  g_free (process);
+}
+
+static void
+close_fd (int *fd)
+{
+  if (*fd >= 0)
+    close (*fd);
+  *fd = -1;
+}
+
+/* Starts a process. Blocks for as long as the system takes to make one. */
+QTaskProcess *
+q_task_process_spawn (QTaskLauncherCore *core,
+                      const QTaskProcessSetup *setup,
+                      GError **error)
+{
+  g_auto (GStrv) environment = NULL;
+  QTaskProcess *process;
+  gboolean is_stdio = setup->transport == Q_TASK_TRANSPORT_STDIO;
+  int fds[2] = { -1, -1 };
+  int out_fd = -1;
+  int stderr_fd = -1;
+  int target_fd = CHILD_FD;
+  gboolean spawned;
+  GPid pid;
+
+  if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
+      (is_stdio && (out_fd = fcntl (fds[1], F_DUPFD_CLOEXEC, 3)) < 0))
+    {
+      int saved_errno = errno;
+
+      close_fd (&fds[0]);
+      close_fd (&fds[1]);
+      g_set_error (error, G_IO_ERROR, g_io_error_from_errno (saved_errno),
+                   _("No socket could be made for the worker process “%s”: %s"), setup->argv[0],
+                      g_strerror (saved_errno));
+      return NULL;
+    }
+
+  environment = setup->environment != NULL ? g_strdupv (setup->environment) : g_get_environ ();
+  if (is_stdio)
+    environment = g_environ_unsetenv (environment, Q_TASK_PROTOCOL_VARIABLE);
+  else
+    environment = g_environ_setenv (environment, Q_TASK_PROTOCOL_VARIABLE, G_STRINGIFY (CHILD_FD), TRUE);
+
+  spawned = g_spawn_async_with_pipes_and_fds (setup->directory,
+                                              (const char *const *) setup->argv,
+                                              (const char *const *) environment,
+                                              G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD |
+                                                G_SPAWN_CLOEXEC_PIPES,
+                                              NULL, NULL,
+                                              is_stdio ? fds[1] : -1,
+                                              is_stdio ? out_fd : -1,
+                                              -1,
+                                              &fds[1], &target_fd, is_stdio ? 0 : 1,
+                                              &pid, NULL, NULL,
+                                              setup->capture_stderr ? &stderr_fd : NULL,
+                                              error);
+  close_fd (&fds[1]);
+  close_fd (&out_fd);
+
+  if (!spawned)
+    {
+      close_fd (&fds[0]);
+      g_prefix_error (error, _("The worker process “%s” could not be started: "), setup->argv[0]);
+      return NULL;
+    }
+
+  if (stderr_fd >= 0)
+    fcntl (stderr_fd, F_SETFL, O_NONBLOCK);
+
+  process = g_new0 (QTaskProcess, 1);
+  process->ref_count = 1;
+  process->core = q_task_launcher_core_ref (core);
+  process->name = g_strdup (setup->argv[0]);
+  process->max_message_size = setup->max_message_size;
+  process->pid = pid;
+  process->stderr_fd = stderr_fd;
+  process->state = Q_TASK_PROCESS_IDLE;
+  process->idle_since = g_get_monotonic_time ();
+  process->head = g_byte_array_sized_new (128);
+  g_mutex_init (&process->read_lock);
+  q_task_peer_init (&process->peer, fds[0], fds[0], Q_TASK_FRAMES_FROM_WORKER,
+                    setup->max_message_size + Q_TASK_PROTOCOL_OVERHEAD);
+
+  return process;
+}
+
+/* Closes the socket. To be called by the manager, with no lock held. */
+void
+q_task_process_close (QTaskProcess *process)
+{
+  GSource *source;
+
+  g_mutex_lock (&process->core->lock);
+  source = g_steal_pointer (&process->source);
+  process->is_owned = FALSE;
+  g_mutex_unlock (&process->core->lock);
+
+  if (source != NULL)
+    {
+      g_source_destroy (source);
+      g_source_unref (source);
+    }
+
+  g_mutex_lock (&process->read_lock);
+  process->is_over = TRUE;
+  /* The process is to see the end also where a fork of this one holds the socket. */
+  shutdown (process->peer.in_fd, SHUT_RDWR);
+  q_task_peer_close (&process->peer);
+  g_mutex_unlock (&process->read_lock);
+}
+
+/* Why it is gone */
+
+/* Reads what there is, and keeps the end. To be called by the manager. */
+void
+q_task_process_read_stderr (QTaskProcess *process)
+{
+  char buffer[Q_TASK_PROCESS_STDERR_SIZE];
+  GString *text;
+
+  if (process->stderr_fd < 0)
+    return;
+
+  if (process->stderr_text == NULL)
+    process->stderr_text = g_string_new (NULL);
+  text = process->stderr_text;
+
+  /* Not for ever, from one that writes faster than this reads. */
+  for (int i = 0; i < 64; i++)
+    {
+      gssize n = read (process->stderr_fd, buffer, sizeof buffer);
+
+      if (n < 0 && errno == EINTR)
+        continue;
+      if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return;
+      if (n <= 0)
+        {
+          close_fd (&process->stderr_fd);
+          return;
+        }
+
+      g_string_append_len (text, buffer, n);
+      if (text->len > Q_TASK_PROCESS_STDERR_SIZE)
+        g_string_erase (text, 0, text->len - Q_TASK_PROCESS_STDERR_SIZE);
+    }
+}
+
+static char *
+dup_last_lines (QTaskProcess *process)
+{
+  g_autofree char *text = NULL;
+  char *start;
+
+  if (process->stderr_text == NULL)
+    return NULL;
+
+  text = g_utf8_make_valid (process->stderr_text->str, process->stderr_text->len);
+  g_strchomp (text);
+
+  start = text + strlen (text);
+  for (int n = 0; start > text; start--)
+    if (start[-1] == '\n' && ++n == STDERR_LINES)
+      break;
+
+  return *start != '\0' ? g_strdup (start) : NULL;
+}
+
+/* To be called when it was reaped, and its standard error was read. */
+GError *
+q_task_process_new_error (QTaskProcess *process)
+{
+  g_autofree char *lines = dup_last_lines (process);
+  g_autofree char *what = NULL;
+  int status = process->status;
+  GError *error;
+
+  if (process->failure != NULL)
+    {
+      error = g_error_copy (process->failure);
+      g_prefix_error (&error, _("The worker process “%s”: "), process->name);
+    }
+  else
+    {
+      if (!process->has_status)
+        what = g_strdup (_("has ended, and somebody else has taken its exit status"));
+      else if (WIFSIGNALED (status))
+        what = g_strdup_printf (_("was killed by signal %d (%s)"), WTERMSIG (status),
+                                   g_strsignal (WTERMSIG (status)));
+      else if (process->has_hello)
+        what = g_strdup_printf (_("exited with status %d during the task"), WEXITSTATUS (status));
+      else
+        what = g_strdup_printf (_("exited with status %d before it served any task"),
+                                   WEXITSTATUS (status));
+
+      error = g_error_new (Q_TASK_ERROR, Q_TASK_ERROR_CRASHED, _("The worker process “%s” %s"), process->name, what);
+    }
+
+  if (lines != NULL)
+    {
+      g_autofree char *message = g_steal_pointer (&error->message);
+
+      error->message = g_strdup_printf (_("%s; it said:\n%s"), message, lines);
+    }
+
+  return error;
+}
+
+/* Sending */
+
+/* Sends what the owner has written, as far as the process takes it in. May be called with no
+ * lock held but that to read, from any thread, and while it is being called. */
+static void
+pump (QTaskProcess *process)
+{
+  QTaskPeer *peer = &process->peer;
+  gboolean is_pending;
+  int n_pumps;
+
+  /* Reading from a channel may tell of more to read. */
+  if (g_atomic_int_add (&process->n_pumps, 1) > 0)
+    return;
+
+  do
+    {
+      n_pumps = g_atomic_int_get (&process->n_pumps);
+
+      g_mutex_lock (&peer->lock);
+
+      while (process->sending != NULL && !process->sent_end && !peer->is_broken &&
+             !g_atomic_int_get (&peer->is_pending) &&
+             process->window < Q_TASK_PROTOCOL_WINDOW)
+        {
+          QTaskChannel *channel = get_worker_channel (process->sending);
+          g_autoptr (GError) error = NULL;
+          g_autoptr (GBytes) message = NULL;
+          gconstpointer data;
+          gsize size;
+
+          if (channel == NULL)
+            break;
+
+          message = q_task_channel_try_read (channel, &error);
+
+          if (message == NULL)
+            {
+              /* The owner has closed its end. */
+              if (error == NULL)
+                {
+                  q_task_peer_send_locked (peer, Q_TASK_FRAME_END, NULL, 0, NULL, 0);
+                  process->sent_end = TRUE;
+                }
+              break;
+            }
+
+          /* The limit of the launcher was lowered after it was written. */
+          data = g_bytes_get_data (message, &size);
+          if (size > process->max_message_size)
+            {
+              q_task_set_new_error (process->sending, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE,
+                                    _("A message is larger than the limit of the launcher"));
+              continue;
+            }
+
+          process->window += size + 1;
+          q_task_peer_send_locked (peer, Q_TASK_FRAME_MESSAGE, NULL, 0, data, size);
+        }
+
+      is_pending = g_atomic_int_get (&peer->is_pending);
+
+      g_mutex_unlock (&peer->lock);
+    }
+  while (!g_atomic_int_compare_and_exchange (&process->n_pumps, n_pumps, 0));
+
+  if (is_pending)
+    q_task_launcher_core_wake (process->core);
+}
+
+/* There is something to read on the channel of @task. */
+static void
+channel_readable_cb (gpointer task)
+{
+  QTaskJob *job = q_task_get_private (task)->worker_data;
+  QTaskLauncherCore *core = (QTaskLauncherCore *) q_task_get_private (task)->runner;
+  QTaskProcess *process;
+
+  g_mutex_lock (&core->lock);
+  process = job->process != NULL ? q_task_process_ref (job->process) : NULL;
+  g_mutex_unlock (&core->lock);
+
+  if (process == NULL)
+    return;
+
+  pump (process);
+  q_task_process_unref (process);
+}
+
+/* Sends what could not be sent before. */
+void
+q_task_process_flush (QTaskProcess *process)
+{
+  g_mutex_lock (&process->peer.lock);
+  q_task_peer_flush_locked (&process->peer);
+  g_mutex_unlock (&process->peer.lock);
+
+  if (!g_atomic_int_get (&process->peer.is_pending))
+    pump (process);
+}
+
+/* Has what the owner writes sent, once the task runs. */
+void
+q_task_process_watch_channel (QTask *task)
+{
+  QTaskChannel *channel = get_worker_channel (task);
+
+  if (channel != NULL)
+    q_task_channel_set_notify (channel, channel_readable_cb, task);
+}
+
+void
+q_task_process_unwatch_channel (QTask *task)
+{
+  QTaskChannel *channel = get_worker_channel (task);
+
+  if (channel != NULL)
+    q_task_channel_set_notify (channel, NULL, NULL);
+}
+
+/* What the owner writes must fit into a frame, and what the worker writes fits anyway. */
+static void
+limit_channel (QTaskProcess *process,
+               QTask *task,
+               QTaskChannel *worker_channel)
+{
+  QTaskChannel *channel = q_task_get_channel (task);
+
+  if (q_task_channel_get_max_message_size (channel) > process->max_message_size)
+    q_task_channel_set_max_message_size (channel, process->max_message_size);
+  if (q_task_channel_get_max_message_size (worker_channel) < process->max_message_size)
+    q_task_channel_set_max_message_size (worker_channel, process->max_message_size);
+}
+
+/* The process does not have the task any more, whose run the caller has now. */
+static void
+take_task_locked (QTaskProcess *process,
+                  QTask *task)
+{
+  g_assert (process->task == task);
+
+  ((QTaskJob *) q_task_get_private (task)->worker_data)->process = NULL;
+  process->task = NULL;
+  process->kill_at = 0;
+  process->is_asked = FALSE;
+}
+
+/* Sends the request of @task. Returns whether that went, in whole or in part, or waits to; if not,
+ * the process has ended. */
+static gboolean
+send_request (QTaskProcess *process,
+              QTask *task,
+              GVariant *request)
+{
+  QTaskPeer *peer = &process->peer;
+  QTaskChannel *channel = get_worker_channel (task);
+  GByteArray *head = process->head;
+  gsize size = g_variant_get_size (request);
+  gboolean is_sent;
+
+  if (channel != NULL)
+    limit_channel (process, task, channel);
+
+  g_mutex_lock (&peer->lock);
+
+  g_byte_array_set_size (head, 0);
+
+  if (!process->sent_hello)
+    {
+      q_task_protocol_put_hello (head, process->max_message_size);
+      q_task_peer_send_locked (peer, Q_TASK_FRAME_HELLO, head->data, head->len, NULL, 0);
+      g_byte_array_set_size (head, 0);
+      process->sent_hello = TRUE;
+    }
+
+  q_task_protocol_put_request (head, channel != NULL ? Q_TASK_REQUEST_HAS_CHANNEL : 0,
+                               q_task_get_name (task), request);
+
+  is_sent = q_task_peer_send_locked (peer, Q_TASK_FRAME_REQUEST, head->data, head->len,
+                                     size > 0 ? g_variant_get_data (request) : NULL, size);
+  if (is_sent)
+    process->sending = task;
+  process->window = 0;
+  process->sent_end = FALSE;
+
+  g_mutex_unlock (&peer->lock);
+
+  return is_sent;
+}
+
+typedef enum
+{
+  START_SENT,
+  START_OVER, /* stopped on its way here, or no request for this process */
+  START_LOST  /* the process has ended before it heard of the task */
+} StartResult;
+
+static StartResult
+start_task (QTaskProcess *process,
+            QTask *task,
+            QTaskProcessEnd *end)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  GVariant *request = ((QTaskJob *) priv->worker_data)->request;
+
+  if (!q_task_set_running (task))
+    return START_OVER;
+
+  /* The limit of the launcher may have been lowered before the process was started. */
+  if (!q_task_protocol_check_variant (request, process->max_message_size, &end->error))
+    return START_OVER;
+
+  if (!send_request (process, task, request))
+    return START_LOST;
+
+  return START_SENT;
+}
+
+/* Starts @task, which the process was given. Takes a reference to it, besides that of the run. If it
+ * returns FALSE, the process does not have it any more. To be called with no lock held. */
+gboolean
+q_task_process_start_task (QTaskProcess *process,
+                           QTask *given_task)
+{
+  QTaskLauncherCore *core = process->core;
+  g_autoptr (QTask) task = given_task;
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskProcessEnd end = { 0 };
+  StartResult result = start_task (process, task, &end);
+
+  g_mutex_lock (&core->lock);
+
+  /* One that served before, and died while it idled, costs nobody an outcome; any other may not
+   * be able to start at all. */
+  if (result == START_LOST && process->n_tasks == 0)
+    result = START_SENT;
+
+  process->is_starting = FALSE;
+  if (result != START_SENT)
+    take_task_locked (process, task);
+  if (process->state == Q_TASK_PROCESS_GONE)
+    q_task_launcher_core_wake_locked (core);
+
+  g_mutex_unlock (&core->lock);
+
+  switch (result)
+    {
+    case START_OVER:
+      q_task_launcher_core_finish (core, task, end, FALSE);
+      return FALSE;
+
+    case START_LOST:
+      q_task_process_failed (process, NULL);
+      q_task_launcher_core_requeue (core, task);
+      return FALSE;
+
+    case START_SENT:
+    default:
+      break;
+    }
+
+  if (get_worker_channel (task) != NULL)
+    pump (process);
+
+  if (g_atomic_int_get (&process->peer.is_pending))
+    q_task_launcher_core_wake (core);
+
+  if (G_UNLIKELY (q_task_dispatch_is_lost (priv->dispatch)))
+    q_task_request_stop (task, Q_TASK_STOP_LOST);
+
+  /* Asked to stop before it could be told. */
+  if (q_task_get_word (priv) & Q_TASK_WORD_STOP)
+    q_task_process_cancel_task (process, task);
+
+  return TRUE;
+}
+
+/* Asks the task to stop, if the process has it; the manager kills the process when that does
+ * not help. */
+void
+q_task_process_cancel_task (QTaskProcess *process,
+                            QTask *task)
+{
+  QTaskLauncherCore *core = process->core;
+  QTaskPeer *peer = &process->peer;
+  gboolean is_asked = FALSE;
+
+  g_mutex_lock (&core->lock);
+  if (process->task == task && process->state == Q_TASK_PROCESS_BUSY)
+    {
+      if (!process->is_asked && core->kill_timeout >= 0)
+        process->kill_at = g_get_monotonic_time () + core->kill_timeout;
+      process->is_asked = is_asked = TRUE;
+    }
+  g_mutex_unlock (&core->lock);
+
+  if (!is_asked)
+    return;
+
+  g_mutex_lock (&peer->lock);
+  if (process->sending == task)
+    q_task_peer_send_locked (peer, Q_TASK_FRAME_CANCEL, NULL, 0, NULL, 0);
+  g_mutex_unlock (&peer->lock);
+
+  q_task_launcher_core_wake (core);
+}
+
+/* Reading; all with the read lock */
+
+/* The process is of no use any more. Takes @failure, if that is not NULL what it did wrong. */
+static void
+fail (QTaskProcess *process,
+      GError *failure)
+{
+  process->is_over = TRUE;
+  q_task_process_failed (process, failure);
+}
+
+static gboolean
+set_unexpected (GError **error,
+                const char *what)
+{
+  g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_PROTOCOL,
+               _("The peer sent what it may not send now: %s"), what);
+
+  return FALSE;
+}
+
+/* Hands @message to the owner. Returns FALSE if there is no room, or, with @error set, if the
+ * process is of no use any more. */
+static gboolean
+take_message (QTaskProcess *process,
+              QTask *task,
+              GBytes *message,
+              GError **error)
+{
+  QTaskChannel *channel = get_worker_channel (task);
+  g_autoptr (GError) write_error = NULL;
+  gsize size = g_bytes_get_size (message);
+
+  if (q_task_channel_try_write (channel, message, &write_error))
+    return TRUE;
+
+  /* The owner has closed its end: the message is lost, as it is in a thread. */
+  if (!g_error_matches (write_error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
+    return TRUE;
+
+  if ((q_task_get_word (q_task_get_private (task)) & Q_TASK_WORD_STOP) == 0)
+    return FALSE;
+
+  /* It is to end, so its result must come through; but not for any price. */
+  process->overflow += size;
+  if (process->overflow > process->max_message_size)
+    return set_unexpected (error, "messages, and not the end");
+
+  q_task_channel_set_capacity (channel, 0);
+  q_task_channel_try_write (channel, message, NULL);
+
+  return TRUE;
+}
+
+/* Nobody reads until there is room; the manager looks now and then. */
+static void
+pause_reading (QTaskProcess *process,
+               GBytes *message)
+{
+  QTaskLauncherCore *core = process->core;
+
+  if (process->stalled == NULL)
+    process->stalled = g_bytes_ref (message);
+
+  g_atomic_int_set (&process->is_paused, TRUE);
+
+  g_mutex_lock (&core->lock);
+  process->takeover_at = 0;
+  g_mutex_unlock (&core->lock);
+
+  q_task_launcher_core_wake (core);
+}
+
+/* The task is over. */
+static void
+end_task (QTaskProcess *process,
+          QTask *task)
+{
+  g_mutex_lock (&process->peer.lock);
+  process->sending = NULL;
+  g_mutex_unlock (&process->peer.lock);
+
+  process->overflow = 0;
+
+  g_mutex_lock (&process->core->lock);
+  take_task_locked (process, task);
+  g_mutex_unlock (&process->core->lock);
+}
+
+typedef enum
+{
+  FRAME_TAKEN,
+  FRAME_STALLED,
+  FRAME_OVER,
+  FRAME_BAD
+} FrameResult;
+
+static FrameResult
+handle_frame (QTaskProcess *process,
+              QTask *task,
+              const QTaskWireFrame *frame,
+              QTaskProcessEnd *end,
+              GError **error)
+{
+  if (frame->type == Q_TASK_FRAME_HELLO)
+    {
+      QTaskHello hello;
+
+      if (process->has_hello)
+        return set_unexpected (error, "hello"), FRAME_BAD;
+      if (!q_task_protocol_get_hello (frame->data, frame->size, &hello, error))
+        return FRAME_BAD;
+
+      process->has_hello = TRUE;
+      return FRAME_TAKEN;
+    }
+
+  if (!process->has_hello)
+    return set_unexpected (error, "no hello"), FRAME_BAD;
+  if (task == NULL)
+    return set_unexpected (error, "there is no task"), FRAME_BAD;
+
+  switch (frame->type)
+    {
+    case Q_TASK_FRAME_PROGRESS:
+      {
+        g_autofree char *text = NULL;
+        double fraction;
+
+        if (!q_task_protocol_get_progress (frame->data, frame->size, &fraction, &text, error))
+          return FRAME_BAD;
+
+        q_task_set_progress (task, fraction, text);
+        return FRAME_TAKEN;
+      }
+
+    case Q_TASK_FRAME_CREDIT:
+      {
+        guint32 credit;
+        gboolean is_right;
+
+        if (!q_task_protocol_get_credit (frame->data, frame->size, &credit, error))
+          return FRAME_BAD;
+
+        g_mutex_lock (&process->peer.lock);
+        is_right = credit <= process->window;
+        if (is_right)
+          process->window -= credit;
+        g_mutex_unlock (&process->peer.lock);
+
+        if (!is_right)
+          return set_unexpected (error, "credit"), FRAME_BAD;
+
+        pump (process);
+        return FRAME_TAKEN;
+      }
+
+    case Q_TASK_FRAME_END:
+      if (get_worker_channel (task) == NULL)
+        return set_unexpected (error, "the task has no channel"), FRAME_BAD;
+
+      q_task_close_worker_channel (task);
+      return FRAME_TAKEN;
+
+    case Q_TASK_FRAME_RESULT:
+      if (!q_task_protocol_get_result (frame->data, frame->size, &end->result, error))
+        return FRAME_BAD;
+
+      return FRAME_OVER;
+
+    case Q_TASK_FRAME_ERROR:
+      if (!q_task_protocol_get_error (frame->data, frame->size, &end->error, error))
+        return FRAME_BAD;
+
+      return FRAME_OVER;
+
+    default:
+      return set_unexpected (error, "an unknown frame"), FRAME_BAD;
+    }
+}
+
+static FrameResult
+handle_message (QTaskProcess *process,
+                QTask *task,
+                GBytes *message,
+                GError **error)
+{
+  if (!process->has_hello)
+    return set_unexpected (error, "no hello"), FRAME_BAD;
+  if (task == NULL)
+    return set_unexpected (error, "there is no task"), FRAME_BAD;
+  if (get_worker_channel (task) == NULL)
+    return set_unexpected (error, "the task has no channel"), FRAME_BAD;
+  if (g_bytes_get_size (message) > process->max_message_size)
+    return set_unexpected (error, "a message over the limit"), FRAME_BAD;
+
+  if (take_message (process, task, message, error))
+    return FRAME_TAKEN;
+
+  return *error != NULL ? FRAME_BAD : FRAME_STALLED;
+}
+
+/* Adds to @error what came in the place of a hello: a login message, perhaps. */
+static void
+quote_beginning (QTaskProcess *process,
+                 GError **error)
+{
+  const QTaskWireDecoder *decoder = &process->peer.decoder;
+  g_autofree char *text = NULL;
+  g_autofree char *quoted = NULL;
+  g_autofree char *message = g_steal_pointer (&(*error)->message);
+
+  text = g_strndup ((const char *) decoder->buffer + decoder->start,
+                    MIN (decoder->end - decoder->start, QUOTED_SIZE));
+  quoted = g_strescape (text, NULL);
+  (*error)->message = g_strdup_printf (_("%s. It began with “%s”, and is no worker, or something "
+                                         "else writes to its output"),
+                                          message, quoted);
+}
+
+static FrameResult
+serve_one (QTaskProcess *process,
+           QTask *task,
+           QTaskProcessEnd *end,
+           GError **error)
+{
+  QTaskWireFrame frame;
+  FrameResult result;
+
+  if (process->stalled != NULL)
+    {
+      result = handle_message (process, task, process->stalled, error);
+      if (result != FRAME_STALLED)
+        {
+          g_clear_pointer (&process->stalled, g_bytes_unref);
+          g_atomic_int_set (&process->is_paused, FALSE);
+        }
+      return result;
+    }
+
+  for (;;)
+    switch (q_task_wire_decoder_peek (&process->peer.decoder, &frame, error))
+      {
+      case Q_TASK_WIRE_FRAME:
+        if (frame.type == Q_TASK_FRAME_MESSAGE)
+          {
+            g_autoptr (GBytes) message = q_task_wire_decoder_pop (&process->peer.decoder, TRUE);
+
+            result = handle_message (process, task, message, error);
+            if (result == FRAME_STALLED)
+              pause_reading (process, message);
+          }
+        else
+          {
+            result = handle_frame (process, task, &frame, end, error);
+            q_task_wire_decoder_pop (&process->peer.decoder, FALSE);
+          }
+        return result;
+
+      case Q_TASK_WIRE_MORE:
+        switch (q_task_peer_receive (&process->peer, FALSE))
+          {
+          case Q_TASK_PEER_DATA:
+            continue;
+
+          case Q_TASK_PEER_AGAIN:
+            return FRAME_STALLED;
+
+          case Q_TASK_PEER_EOF:
+          default:
+            return FRAME_BAD;
+          }
+
+      case Q_TASK_WIRE_BAD:
+      default:
+        if (!process->has_hello)
+          quote_beginning (process, error);
+        return FRAME_BAD;
+      }
+}
+
+/* Whether more was read than was asked for. */
+static gboolean
+has_rest (QTaskProcess *process)
+{
+  const QTaskWireDecoder *decoder = &process->peer.decoder;
+
+  return decoder->in_payload || decoder->start != decoder->end;
+}
+
+/* Reads what there is. If that ends the task, returns it with the reference of its run, and with its
+ * outcome, which is for q_task_launcher_core_finish(); the process has the next task then, or
+ * none. To be called with no lock held. */
+QTask *
+q_task_process_serve (QTaskProcess *process,
+                      QTaskProcessEnd *end)
+{
+  QTask *over = NULL;
+  int i;
+
+  end->result = NULL;
+  end->error = NULL;
+
+  g_mutex_lock (&process->read_lock);
+
+  for (i = 0; i < SERVE_FRAMES && !process->is_over && over == NULL; i++)
+    {
+      GError *error = NULL;
+      FrameResult result;
+      QTask *task;
+
+      /* Set since its request was sent, and it stays while the lock to read is held. */
+      g_mutex_lock (&process->peer.lock);
+      task = process->sending;
+      g_mutex_unlock (&process->peer.lock);
+
+      result = serve_one (process, task, end, &error);
+
+      if (result == FRAME_OVER)
+        {
+          end_task (process, task);
+          over = task;
+
+          /* Nothing that is left is for the next one. */
+          if (has_rest (process))
+            {
+              set_unexpected (&error, "more than the result");
+              fail (process, error);
+            }
+        }
+      else if (result == FRAME_BAD)
+        {
+          fail (process, error);
+        }
+      else if (result == FRAME_STALLED)
+        {
+          break;
+        }
+    }
+
+  g_atomic_int_set (&process->has_more, i == SERVE_FRAMES && over == NULL);
+
+  g_mutex_unlock (&process->read_lock);
+
+  if (over != NULL)
+    q_task_launcher_core_next (process);
+
+  return over;
+}
+
+/* Whether an idle process, which the caller has made busy, can be given a task: not if it has
+ * ended, or said something that nobody asked for. */
+gboolean
+q_task_process_is_usable (QTaskProcess *process)
+{
+  QTaskProcessEnd end = { 0 };
+  GError *error = NULL;
+  FrameResult result = FRAME_BAD;
+
+  g_mutex_lock (&process->read_lock);
+
+  /* There is no task, so anything but a late hello is bad. */
+  if (!process->is_over)
+    {
+      do
+        result = serve_one (process, NULL, &end, &error);
+      while (result == FRAME_TAKEN);
+
+      if (result != FRAME_STALLED)
+        fail (process, error);
+    }
+
+  g_mutex_unlock (&process->read_lock);
+
+  return result == FRAME_STALLED;
+}
