@@ -149,6 +149,15 @@ set_result (QTask *task,
     q_task_release_data (priv, old, old_destroy);
 }
 
+/* Whether the result goes to another process, so that its type must be told. */
+static gboolean
+is_remote (QTask *task)
+{
+  QTaskRunner *runner = q_task_get_private (task)->runner;
+
+  return runner != NULL && runner->is_remote;
+}
+
 static void
 value_free (gpointer data)
 {
@@ -320,7 +329,10 @@ q_task_set_result_int (QTask *task,
 {
   g_return_if_fail (Q_IS_TASK (task));
 
-  set_result (task, (gpointer) result, NULL, 0);
+  if (is_remote (task))
+    q_task_set_result_variant (task, g_variant_new_int64 (result));
+  else
+    set_result (task, (gpointer) result, NULL, 0);
 }
 
 /**
@@ -340,7 +352,10 @@ q_task_set_result_boolean (QTask *task,
 {
   g_return_if_fail (Q_IS_TASK (task));
 
-  set_result (task, (gpointer) (gssize) result, NULL, 0);
+  if (is_remote (task))
+    q_task_set_result_variant (task, g_variant_new_boolean (result != FALSE));
+  else
+    set_result (task, (gpointer) (gssize) result, NULL, 0);
 }
 
 /**

@@ -175,6 +175,7 @@ struct _QTaskRunner
 {
   const QTaskRunnerFuncs *funcs;
   gboolean                is_serial; /* one task at a time, from its start to its end */
+  gboolean                is_remote; /* the owner is another process: results are variants */
 };
 
 /* A worker on the stack of the calling thread. */

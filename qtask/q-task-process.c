@@ -745,7 +745,7 @@ serve_one (QTaskProcess *process,
         return result;
 
       case Q_TASK_WIRE_MORE:
-        switch (q_task_peer_receive (&process->peer))
+        switch (q_task_peer_receive (&process->peer, FALSE))
           {
           case Q_TASK_PEER_DATA:
             continue;

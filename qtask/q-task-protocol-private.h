@@ -150,6 +150,7 @@ typedef enum {
   Q_TASK_PEER_EOF
 } QTaskPeerResult;
 
-QTaskPeerResult q_task_peer_receive      (QTaskPeer     *peer);
+QTaskPeerResult q_task_peer_receive      (QTaskPeer     *peer,
+                                          gboolean       wait);
 
 G_END_DECLS

@@ -721,9 +721,11 @@ q_task_peer_send_locked (QTaskPeer *peer,
   return TRUE;
 }
 
-/* Reads once into the decoder, which has asked for more. */
+/* Reads once into the decoder, which has asked for more. With @wait it may block until there is
+ * something to read, but does not promise to. */
 QTaskPeerResult
-q_task_peer_receive (QTaskPeer *peer)
+q_task_peer_receive (QTaskPeer *peer,
+                     gboolean wait)
 {
   guint8 *space;
   gsize size = q_task_wire_decoder_get_space (&peer->decoder, &space);
@@ -732,7 +734,7 @@ q_task_peer_receive (QTaskPeer *peer)
   do
     {
       if (peer->in_is_socket)
-        n = recv (peer->in_fd, space, size, MSG_DONTWAIT);
+        n = recv (peer->in_fd, space, size, wait ? 0 : MSG_DONTWAIT);
       else
         n = read (peer->in_fd, space, size);
     }
