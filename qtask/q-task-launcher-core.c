@@ -489,8 +489,24 @@ static GSourceFuncs owner_source_funcs = {
   .finalize = owner_source_finalize,
 };
 
+static GSource *
+owner_source_new (QTaskProcess *process,
+                  int priority)
+{
+  GSource *source = g_source_new (&owner_source_funcs, sizeof (OwnerSource));
+
+  ((OwnerSource *) source)->process = q_task_process_ref (process);
+  g_source_add_unix_fd (source, process->peer.in_fd, G_IO_IN);
+  g_source_set_static_name (source, "[qtask] worker process");
+  g_source_set_can_recurse (source, TRUE);
+  g_source_set_priority (source, priority);
+
+  return source;
+}
+
 /* Has the answer to @task, which was just assigned, read in the context of its owner, who is the
- * caller. */
+ * caller. The source stays for further tasks; it is attached with the lock held, so that
+ * whoever finds it can destroy it. */
 static void
 attach_to_owner (QTaskProcess *process,
                  QTask *task)
@@ -500,45 +516,33 @@ attach_to_owner (QTaskProcess *process,
   GMainContext *context = q_task_dispatch_get_context (priv->dispatch);
   int priority = q_task_get_delivery_priority (priv);
   GSource *old = NULL;
-  GSource *source = NULL;
 
   g_mutex_lock (&core->lock);
 
-  process->is_owned = TRUE;
-  process->takeover_at = g_get_monotonic_time () + TAKEOVER_USEC;
-  wake_by_locked (core, process->takeover_at);
+  if (process->state == Q_TASK_PROCESS_BUSY)
+    {
+      process->is_owned = TRUE;
+      process->takeover_at = g_get_monotonic_time () + TAKEOVER_USEC;
+      wake_by_locked (core, process->takeover_at);
 
-  if (process->source == NULL || process->source_context != context ||
-      g_source_is_destroyed (process->source))
-    {
-      old = g_steal_pointer (&process->source);
-      source = g_source_new (&owner_source_funcs, sizeof (OwnerSource));
-      ((OwnerSource *) source)->process = q_task_process_ref (process);
-      g_source_add_unix_fd (source, process->peer.in_fd, G_IO_IN);
-      g_source_set_static_name (source, "[qtask] worker process");
-      g_source_set_can_recurse (source, TRUE);
-      g_source_set_priority (source, priority);
-      process->source = g_source_ref (source);
-      process->source_context = context;
-    }
-  else if (g_source_get_priority (process->source) != priority)
-    {
-      old = g_source_ref (process->source);
+      if (process->source == NULL || process->source_context != context ||
+          g_source_is_destroyed (process->source))
+        {
+          old = g_steal_pointer (&process->source);
+          if (old != NULL)
+            g_source_destroy (old);
+
+          process->source = owner_source_new (process, priority);
+          process->source_context = context;
+          g_source_attach (process->source, context);
+        }
+      else if (g_source_get_priority (process->source) != priority)
+        {
+          g_source_set_priority (process->source, priority);
+        }
     }
 
   g_mutex_unlock (&core->lock);
-
-  if (source != NULL)
-    {
-      if (old != NULL)
-        g_source_destroy (old);
-      g_source_attach (source, context);
-      g_source_unref (source);
-    }
-  else if (old != NULL)
-    {
-      g_source_set_priority (old, priority);
-    }
 
   if (old != NULL)
     g_source_unref (old);

@@ -55,7 +55,8 @@ struct _QTaskLauncher
 
 G_DEFINE_FINAL_TYPE (QTaskLauncher, q_task_launcher, G_TYPE_OBJECT)
 
-typedef enum {
+typedef enum
+{
   PROP_0,
   PROP_ARGV,
   PROP_ENVIRONMENT,

@@ -258,15 +258,14 @@ q_task_process_new_error (QTaskProcess *process)
     {
       if (WIFSIGNALED (status))
         what = g_strdup_printf (_("was killed by signal %d (%s)"), WTERMSIG (status),
-                                g_strsignal (WTERMSIG (status)));
+                                   g_strsignal (WTERMSIG (status)));
       else if (process->has_hello)
         what = g_strdup_printf (_("exited with status %d during the task"), WEXITSTATUS (status));
       else
         what = g_strdup_printf (_("exited with status %d before it served any task"),
-                                WEXITSTATUS (status));
+                                   WEXITSTATUS (status));
 
-      error = g_error_new (Q_TASK_ERROR, Q_TASK_ERROR_CRASHED, _("The worker process “%s” %s"),
-                           process->name, what);
+      error = g_error_new (Q_TASK_ERROR, Q_TASK_ERROR_CRASHED, _("The worker process “%s” %s"), process->name, what);
     }
 
   if (lines != NULL)
@@ -587,7 +586,8 @@ end_task (QTaskProcess *process,
   g_mutex_unlock (&core->lock);
 }
 
-typedef enum {
+typedef enum
+{
   FRAME_TAKEN,
   FRAME_STALLED,
   FRAME_OVER,

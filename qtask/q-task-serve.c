@@ -56,12 +56,12 @@ typedef struct
 
   /* By who reads */
   gboolean has_hello;
-  gboolean is_gone;         /* the parent has, or it is not to be understood */
-  gboolean is_failed;       /* ... the latter */
-  gsize max_message_size;   /* of the parent */
-  GQueue inbox;             /* of messages that the channel has no room for */
-  gboolean has_end;         /* the owner has closed its end */
-  gint64 exit_at;           /* or 0 */
+  gboolean is_gone;       /* the parent has, or it is not to be understood */
+  gboolean is_failed;     /* ... the latter */
+  gsize max_message_size; /* of the parent */
+  GQueue inbox;           /* of messages that the channel has no room for */
+  gboolean has_end;       /* the owner has closed its end */
+  gint64 exit_at;         /* or 0 */
   gint64 progressed_at;
 
   /* With the lock of the peer */
@@ -599,6 +599,7 @@ watch (Server *server,
        QTask *task)
 {
   gint64 interval = q_task_get_progress_interval (task);
+  gboolean has_looked = FALSE;
 
   for (;;)
     {
@@ -637,6 +638,10 @@ watch (Server *server,
       if (server->exit_at > 0)
         until = MIN (until, server->exit_at);
 
+      /* Some of it may have come along with the request. */
+      if (!has_looked)
+        until = now;
+
       poll (fds, G_N_ELEMENTS (fds), get_poll_timeout (now, until));
 
       if (fds[0].revents != 0)
@@ -647,9 +652,10 @@ watch (Server *server,
             ;
         }
 
-      if (fds[1].revents != 0)
+      if (fds[1].revents != 0 || !has_looked)
         while (read_frame (server, FALSE, &frame))
           handle_frame (server, task, &frame);
+      has_looked = TRUE;
 
       if (server->channel != NULL && (server->inbox.length > 0 || server->has_end))
         deliver_messages (server);
