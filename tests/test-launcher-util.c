@@ -165,6 +165,44 @@ assert_no_reports (void)
     }
 }
 
+static char *
+list_descriptors (void)
+{
+  GString *list = g_string_new (NULL);
+  const struct dirent *entry;
+  DIR *dir = opendir ("/proc/self/fd");
+
+  while ((entry = readdir (dir)) != NULL)
+    {
+      g_autofree char *path = g_strconcat ("/proc/self/fd/", entry->d_name, NULL);
+      g_autofree char *target = g_file_read_link (path, NULL);
+
+      if (target != NULL)
+        g_string_append_printf (list, " %s: %s", entry->d_name, target);
+    }
+  closedir (dir);
+
+  return g_string_free (list, FALSE);
+}
+
+static void
+assert_descriptors (guint n_before)
+{
+  gint64 end_time = test_end_time ();
+
+  while (test_count_descriptors () > n_before)
+    {
+      g_autofree char *list = NULL;
+
+      g_usleep (200);
+      if (g_get_monotonic_time () < end_time)
+        continue;
+
+      list = list_descriptors ();
+      g_error ("There were %u descriptors, and now there are:%s", n_before, list);
+    }
+}
+
 static void
 run_test (gconstpointer data)
 {
@@ -181,7 +219,7 @@ run_test (gconstpointer data)
 
   test_run_pending (NULL);
   test_poll_until (count_children () == 0);
-  test_poll_until (test_count_descriptors () <= n_descriptors);
+  assert_descriptors (n_descriptors);
   assert_no_reports ();
 }
 
