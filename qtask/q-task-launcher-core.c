@@ -40,6 +40,9 @@
 /* How often it looks whether a channel has room again */
 #define PAUSE_USEC (2 * G_TIME_SPAN_MILLISECOND)
 
+/* How long it waits with another try to start a process, where that failed */
+#define RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
+
 /* How often it looks whether a busy process has ended, while others hold its socket */
 #define WATCH_USEC G_TIME_SPAN_SECOND
 
@@ -115,22 +118,24 @@ q_task_launcher_core_wake (QTaskLauncherCore *core)
 
 /* Tasks */
 
-/* A task is over, with @error if that is not NULL, and no process has it. Takes @error, and the
- * reference of the run. To be called with no lock held. */
+/* A task is over, and no process has it. Takes what @end has, and the reference of the run. To be
+ * called with no lock held. */
 void
 q_task_launcher_core_finish (QTaskLauncherCore *core G_GNUC_UNUSED,
                              QTask *task,
-                             GError *error)
+                             QTaskProcessEnd end)
 {
   QTaskPrivate *priv = q_task_get_private (task);
-  QTaskChannel *channel = q_task_get_worker_channel (task);
-  gboolean is_stopped = error != NULL && (q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0;
+  gboolean is_stopped = end.error != NULL && (q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0;
 
-  if (channel != NULL)
-    q_task_channel_set_notify (channel, NULL, NULL);
+  q_task_process_unwatch_channel (task);
+
+  if (end.result != NULL)
+    q_task_set_result_variant (task, end.result);
+  g_clear_pointer (&end.result, g_variant_unref);
 
   q_task_unwatch_stop (task);
-  q_task_end_run (task, error, is_stopped ? Q_TASK_STATE_STOPPED : Q_TASK_STATE_FINISHED);
+  q_task_end_run (task, end.error, is_stopped ? Q_TASK_STATE_STOPPED : Q_TASK_STATE_FINISHED);
 }
 
 static gboolean
@@ -175,8 +180,9 @@ pop_locked (QTaskLauncherCore *core)
   return task;
 }
 
-/* Makes the process that of the task, with the reference of its run. */
-static void
+/* Makes the process that of the task, with the reference of its run. Returns another one, for
+ * q_task_process_start_task(), which is to follow. */
+static QTask *
 assign_locked (QTaskProcess *process,
                QTask *task)
 {
@@ -187,6 +193,8 @@ assign_locked (QTaskProcess *process,
   process->kill_at = 0;
   process->reap_at = 0;
   get_job (task)->process = process;
+
+  return g_object_ref (task);
 }
 
 /* The process is not to have another task. */
@@ -225,6 +233,13 @@ q_task_process_failed (QTaskProcess *process,
   g_clear_error (&failure);
 }
 
+/* Whether the launcher has a larger limit by now. */
+static gboolean
+is_outdated_locked (QTaskProcess *process)
+{
+  return process->max_message_size < process->core->setup.max_message_size;
+}
+
 /* The process has done its task: gives it another one, or lets it idle. To be called with no lock
  * held. */
 void
@@ -241,7 +256,8 @@ q_task_launcher_core_next (QTaskProcess *process)
         {
           process->n_tasks++;
 
-          if (core->max_tasks > 0 && process->n_tasks >= core->max_tasks)
+          if (process->is_killed || is_outdated_locked (process) ||
+              (core->max_tasks > 0 && process->n_tasks >= core->max_tasks))
             {
               retire_locked (process);
             }
@@ -290,6 +306,9 @@ core_withdraw (QTaskRunner *runner,
   if (core->is_dropped)
     wake_locked (core);
   g_mutex_unlock (&core->lock);
+
+  if (withdrawn)
+    q_task_process_unwatch_channel (task);
 
   return withdrawn;
 }
@@ -444,7 +463,7 @@ owner_source_dispatch (GSource *source,
 {
   OwnerSource *self = (OwnerSource *) source;
   QTaskProcess *process = q_task_process_ref (self->process);
-  GError *error = NULL;
+  QTaskProcessEnd end;
   QTask *task;
 
   /* A callback may iterate the context. */
@@ -453,7 +472,7 @@ owner_source_dispatch (GSource *source,
   if (g_source_get_ready_time (source) != -1)
     g_source_set_ready_time (source, -1);
 
-  task = q_task_process_serve (process, &error);
+  task = q_task_process_serve (process, &end);
 
   if (task == NULL && g_atomic_int_get (&process->has_more))
     g_source_set_ready_time (source, 0);
@@ -464,7 +483,7 @@ owner_source_dispatch (GSource *source,
       gboolean is_here = q_task_dispatch_get_context (dispatch) == g_source_get_context (source);
 
       g_object_ref (task);
-      q_task_launcher_core_finish (process->core, task, error);
+      q_task_launcher_core_finish (process->core, task, end);
 
       if (is_here)
         q_task_take_completion (task);
@@ -578,11 +597,11 @@ reap_locked (QTaskProcess *process)
 static void
 serve (QTaskProcess *process)
 {
-  GError *error = NULL;
-  QTask *task = q_task_process_serve (process, &error);
+  QTaskProcessEnd end;
+  QTask *task = q_task_process_serve (process, &end);
 
   if (task != NULL)
-    q_task_launcher_core_finish (process->core, task, error);
+    q_task_launcher_core_finish (process->core, task, end);
 }
 
 static gint64
@@ -618,7 +637,7 @@ tend_gone_locked (QTaskProcess *process,
                   gint64 now)
 {
   QTaskLauncherCore *core = process->core;
-  GError *error = NULL;
+  QTaskProcessEnd end = { 0 };
   QTask *task;
 
   if (!process->is_closed)
@@ -667,11 +686,11 @@ tend_gone_locked (QTaskProcess *process,
 
       q_task_process_read_stderr (process);
       if (process->is_killed)
-        error = q_task_new_stop_error (word & Q_TASK_WORD_TIMED_OUT ? Q_TASK_STOP_TIMEOUT
-                                                                    : Q_TASK_STOP_CANCEL);
+        end.error = q_task_new_stop_error (word & Q_TASK_WORD_TIMED_OUT ? Q_TASK_STOP_TIMEOUT
+                                                                        : Q_TASK_STOP_CANCEL);
       else
-        error = q_task_process_new_error (process);
-      q_task_launcher_core_finish (core, task, error);
+        end.error = q_task_process_new_error (process);
+      q_task_launcher_core_finish (core, task, end);
     }
 
   q_task_process_unref (process);
@@ -750,7 +769,7 @@ tend_locked (QTaskProcess *process,
 
       if (core->idle_timeout >= 0)
         next = process->idle_since + core->idle_timeout;
-      if (core->is_dropped || now >= next ||
+      if (core->is_dropped || now >= next || is_outdated_locked (process) ||
           core->processes->len - core->n_gone > core->max_processes)
         {
           retire_locked (process);
@@ -788,6 +807,33 @@ wants_process_locked (QTaskLauncherCore *core)
   return core->queue.length > 0 && core->processes->len - core->n_gone < core->max_processes;
 }
 
+/* No process could be started. If there are others, the queue is theirs, and another try is made
+ * later; else the first task there fails. Takes @error. With the lock, which it drops and takes
+ * again. */
+static void
+spawn_failed_locked (QTaskLauncherCore *core,
+                     GError *error)
+{
+  QTaskProcessEnd end = { NULL, error };
+  QTask *task = NULL;
+
+  if (core->processes->len > core->n_gone)
+    core->spawn_at = g_get_monotonic_time () + RETRY_USEC;
+  else
+    task = pop_locked (core);
+
+  if (task == NULL)
+    {
+      g_error_free (error);
+      return;
+    }
+
+  g_mutex_unlock (&core->lock);
+  q_task_set_running (task);
+  q_task_launcher_core_finish (core, task, end);
+  g_mutex_lock (&core->lock);
+}
+
 /* Starts a process for the first in the queue. With the lock, which it drops and takes again. */
 static void
 spawn_locked (QTaskLauncherCore *core)
@@ -803,37 +849,25 @@ spawn_locked (QTaskLauncherCore *core)
   setup_clear (&setup);
   g_mutex_lock (&core->lock);
 
-  if (process != NULL)
-    g_ptr_array_add (core->processes, process);
-
-  task = pop_locked (core);
-
-  if (task == NULL)
+  core->spawn_at = 0;
+  if (process == NULL)
     {
-      g_clear_error (&error);
+      spawn_failed_locked (core, error);
       return;
     }
 
-  if (process != NULL)
-    {
-      assign_locked (process, task);
-      q_task_process_ref (process);
-    }
+  g_ptr_array_add (core->processes, process);
+  task = pop_locked (core);
+  if (task == NULL)
+    return;
+
+  assign_locked (process, task);
+  q_task_process_ref (process);
 
   g_mutex_unlock (&core->lock);
-
-  if (process == NULL)
-    {
-      q_task_set_running (task);
-      q_task_launcher_core_finish (core, task, error);
-    }
-  else
-    {
-      if (!q_task_process_start_task (process, task))
-        q_task_launcher_core_next (process);
-      q_task_process_unref (process);
-    }
-
+  if (!q_task_process_start_task (process, task))
+    q_task_launcher_core_next (process);
+  q_task_process_unref (process);
   g_mutex_lock (&core->lock);
 }
 
@@ -998,11 +1032,13 @@ manager_main (gpointer data)
       core->is_woken = FALSE;
       next = tend_all_locked (core, now);
 
-      if (wants_process_locked (core))
+      if (wants_process_locked (core) && now >= core->spawn_at)
         {
           spawn_locked (core);
           continue;
         }
+      if (wants_process_locked (core))
+        next = earlier (next, core->spawn_at);
 
       if (core->is_woken || next <= now || is_done_locked (core))
         continue;
@@ -1217,6 +1253,10 @@ q_task_launcher_core_unref (QTaskLauncherCore *core)
 void
 q_task_launcher_core_drop (QTaskLauncherCore *core)
 {
+  /* In a forked child the lock may be held for ever; nothing is released there. */
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&core->lock);
   core->is_dropped = TRUE;
   if (core->manager != NULL)
@@ -1244,7 +1284,7 @@ take_idle (QTaskLauncherCore *core,
         {
           QTaskProcess *candidate = core->processes->pdata[i - 1];
 
-          if (candidate->state == Q_TASK_PROCESS_IDLE &&
+          if (candidate->state == Q_TASK_PROCESS_IDLE && !is_outdated_locked (candidate) &&
               (process == NULL || candidate->idle_since > process->idle_since))
             process = candidate;
         }
@@ -1326,6 +1366,13 @@ q_task_launcher_core_push (QTaskLauncherCore *core,
   gint64 key;
   guint word;
 
+  if (core->setup.argv == NULL)
+    {
+      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
+                           _("The launcher was made without the name of a program"));
+      return FALSE;
+    }
+
   g_mutex_lock (&core->lock);
   max_message_size = core->setup.max_message_size;
   g_mutex_unlock (&core->lock);
@@ -1359,6 +1406,8 @@ q_task_launcher_core_push (QTaskLauncherCore *core,
       q_task_end_run (task, NULL, Q_TASK_STATE_STOPPED);
       return TRUE;
     }
+
+  q_task_process_watch_channel (task);
 
   key = (word & Q_TASK_WORD_STOP) != 0 ? G_MININT64 : g_atomic_int_get (&priv->priority);
   ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);

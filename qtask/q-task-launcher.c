@@ -402,6 +402,9 @@ q_task_launcher_set_environment (QTaskLauncher *launcher,
 
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
 
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&launcher->core->lock);
   old = launcher->core->setup.environment;
   launcher->core->setup.environment = g_strdupv ((char **) environment);
@@ -449,6 +452,9 @@ q_task_launcher_set_directory (QTaskLauncher *launcher,
   char *old;
 
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
+
+  if (q_task_is_forked (NULL))
+    return;
 
   g_mutex_lock (&launcher->core->lock);
   old = launcher->core->setup.directory;
@@ -503,6 +509,9 @@ q_task_launcher_set_transport (QTaskLauncher *launcher,
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
   g_return_if_fail (transport == Q_TASK_TRANSPORT_INHERITED_FD || transport == Q_TASK_TRANSPORT_STDIO);
 
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&launcher->core->lock);
   launcher->core->setup.transport = transport;
   g_mutex_unlock (&launcher->core->lock);
@@ -552,6 +561,9 @@ q_task_launcher_set_capture_stderr (QTaskLauncher *launcher,
                                     gboolean capture_stderr)
 {
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
+
+  if (q_task_is_forked (NULL))
+    return;
 
   g_mutex_lock (&launcher->core->lock);
   launcher->core->setup.capture_stderr = capture_stderr;
@@ -605,6 +617,9 @@ q_task_launcher_set_max_processes (QTaskLauncher *launcher,
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
   g_return_if_fail (max_processes > 0);
 
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&launcher->core->lock);
   launcher->core->max_processes = max_processes;
   q_task_launcher_core_wake_locked (launcher->core);
@@ -656,6 +671,9 @@ q_task_launcher_set_max_tasks_per_process (QTaskLauncher *launcher,
 {
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
 
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&launcher->core->lock);
   launcher->core->max_tasks = max_tasks;
   g_mutex_unlock (&launcher->core->lock);
@@ -694,8 +712,8 @@ q_task_launcher_get_max_message_size (QTaskLauncher *launcher)
  * @launcher: a launcher
  * @max_message_size: the limit, in bytes; at least 1 and less than 4 GiB
  *
- * Sets the limit to the size of a request, a result or a message; to those of processes that
- * are started from now on.
+ * Sets the limit to the size of a request, a result or a message. A higher one holds at once; a lower
+ * one for results and messages of processes that are started from now on.
  *
  * May be called from any thread.
  *
@@ -708,8 +726,12 @@ q_task_launcher_set_max_message_size (QTaskLauncher *launcher,
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
   g_return_if_fail (max_message_size > 0 && max_message_size <= G_MAXUINT32 - Q_TASK_PROTOCOL_OVERHEAD);
 
+  if (q_task_is_forked (NULL))
+    return;
+
   g_mutex_lock (&launcher->core->lock);
   launcher->core->setup.max_message_size = max_message_size;
+  q_task_launcher_core_wake_locked (launcher->core);
   g_mutex_unlock (&launcher->core->lock);
 
   g_object_notify_by_pspec (G_OBJECT (launcher), props[PROP_MAX_MESSAGE_SIZE]);
@@ -758,6 +780,9 @@ q_task_launcher_set_idle_timeout (QTaskLauncher *launcher,
 {
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
   g_return_if_fail (idle_timeout >= -1);
+
+  if (q_task_is_forked (NULL))
+    return;
 
   g_mutex_lock (&launcher->core->lock);
   launcher->core->idle_timeout = idle_timeout;
@@ -811,6 +836,9 @@ q_task_launcher_set_kill_timeout (QTaskLauncher *launcher,
 {
   g_return_if_fail (Q_IS_TASK_LAUNCHER (launcher));
   g_return_if_fail (kill_timeout >= -1);
+
+  if (q_task_is_forked (NULL))
+    return;
 
   g_mutex_lock (&launcher->core->lock);
   launcher->core->kill_timeout = kill_timeout;

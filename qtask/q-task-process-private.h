@@ -35,6 +35,13 @@ typedef struct
   gsize            max_message_size;
 } QTaskProcessSetup;
 
+/* What a task has come to. */
+typedef struct
+{
+  GVariant *result;
+  GError   *error;
+} QTaskProcessEnd;
+
 typedef enum {
   Q_TASK_PROCESS_IDLE,
   Q_TASK_PROCESS_BUSY,
@@ -81,7 +88,7 @@ struct _QTaskProcess
 
   /* With the lock of the peer */
   QTaskPeer          peer;
-  QTask             *sending;    /* whose messages are sent; no reference */
+  QTask             *sending;    /* the task, once its request is sent; no reference */
   guint64            window;     /* bytes on their way to it */
   gboolean           sent_hello;
   gboolean           sent_end;
@@ -98,13 +105,17 @@ QTaskProcess *q_task_process_spawn        (QTaskLauncherCore       *core,
 QTaskProcess *q_task_process_ref          (QTaskProcess            *process);
 void          q_task_process_unref        (QTaskProcess            *process);
 
+void          q_task_process_watch_channel (QTask                *task);
+void          q_task_process_unwatch_channel (QTask              *task);
+gboolean      q_task_process_take_task    (QTaskProcess            *process,
+                                           QTask                   *task);
 gboolean      q_task_process_start_task   (QTaskProcess            *process,
                                            QTask                   *task);
 void          q_task_process_cancel_task  (QTaskProcess            *process,
                                            QTask                   *task);
 gboolean      q_task_process_is_usable    (QTaskProcess            *process);
 QTask        *q_task_process_serve        (QTaskProcess            *process,
-                                           GError                 **error);
+                                           QTaskProcessEnd         *end);
 void          q_task_process_flush        (QTaskProcess            *process);
 void          q_task_process_read_stderr  (QTaskProcess            *process);
 void          q_task_process_close        (QTaskProcess            *process);
@@ -126,7 +137,7 @@ struct _QTaskLauncherCore
   QTaskQueue        queue;
   GPtrArray        *processes;    /* owned; those used last are last */
   guint             n_gone;       /* of these */
-  gboolean          is_spawning;
+  gint64            spawn_at;     /* not before, if one could not be started; or 0 */
   GThread          *manager;      /* once there is one; detached */
   int               wake_fd;
   gboolean          is_woken;
@@ -137,7 +148,7 @@ void          q_task_process_failed       (QTaskProcess            *process,
                                            GError                  *failure);
 void          q_task_launcher_core_finish (QTaskLauncherCore       *core,
                                            QTask                   *task,
-                                           GError                  *error);
+                                           QTaskProcessEnd          end);
 void          q_task_launcher_core_wake   (QTaskLauncherCore       *core);
 void          q_task_launcher_core_wake_locked
                                           (QTaskLauncherCore       *core);

@@ -179,6 +179,8 @@ q_task_process_close (QTaskProcess *process)
 
   g_mutex_lock (&process->read_lock);
   process->is_over = TRUE;
+  /* The process is to see the end also where a fork of this one holds the socket. */
+  shutdown (process->peer.in_fd, SHUT_RDWR);
   q_task_peer_close (&process->peer);
   g_mutex_unlock (&process->read_lock);
 }
@@ -305,9 +307,14 @@ pump (QTaskProcess *process)
         {
           QTaskChannel *channel = get_worker_channel (process->sending);
           g_autoptr (GError) error = NULL;
-          g_autoptr (GBytes) message = q_task_channel_try_read (channel, &error);
+          g_autoptr (GBytes) message = NULL;
           gconstpointer data;
           gsize size;
+
+          if (channel == NULL)
+            break;
+
+          message = q_task_channel_try_read (channel, &error);
 
           if (message == NULL)
             {
@@ -320,9 +327,14 @@ pump (QTaskProcess *process)
               break;
             }
 
+          /* The limit of the launcher was lowered after it was written. */
           data = g_bytes_get_data (message, &size);
           if (size > process->max_message_size)
-            continue;
+            {
+              q_task_set_new_error (process->sending, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE,
+                                    _("A message is larger than the limit of the launcher"));
+              continue;
+            }
 
           process->window += size + 1;
           q_task_peer_send_locked (peer, Q_TASK_FRAME_MESSAGE, NULL, 0, data, size);
@@ -369,23 +381,64 @@ q_task_process_flush (QTaskProcess *process)
     pump (process);
 }
 
+/* Has what the owner writes sent, once the task runs. */
+void
+q_task_process_watch_channel (QTask *task)
+{
+  QTaskChannel *channel = get_worker_channel (task);
+
+  if (channel != NULL)
+    q_task_channel_set_notify (channel, channel_readable_cb, task);
+}
+
+void
+q_task_process_unwatch_channel (QTask *task)
+{
+  QTaskChannel *channel = get_worker_channel (task);
+
+  if (channel != NULL)
+    q_task_channel_set_notify (channel, NULL, NULL);
+}
+
+/* What the owner writes must fit into a frame, and what the worker writes fits anyway. */
 static void
-prepare_channel (QTaskProcess *process,
-                 QTask *task,
-                 QTaskChannel *worker_channel)
+limit_channel (QTaskProcess *process,
+               QTask *task,
+               QTaskChannel *worker_channel)
 {
   QTaskChannel *channel = q_task_get_channel (task);
 
-  /* What the owner writes must fit into a frame, and what the worker writes fits anyway. */
   if (q_task_channel_get_max_message_size (channel) > process->max_message_size)
     q_task_channel_set_max_message_size (channel, process->max_message_size);
   if (q_task_channel_get_max_message_size (worker_channel) < process->max_message_size)
     q_task_channel_set_max_message_size (worker_channel, process->max_message_size);
-
-  q_task_channel_set_notify (worker_channel, channel_readable_cb, task);
 }
 
-/* Sends the request of @task, which the process has. Returns FALSE if it was stopped on its way
+/* Takes the task from the process; whoever does so ends it. */
+gboolean
+q_task_process_take_task (QTaskProcess *process,
+                          QTask *task)
+{
+  gboolean is_taken;
+
+  g_mutex_lock (&process->core->lock);
+
+  is_taken = process->task == task;
+  if (is_taken)
+    {
+      ((QTaskJob *) q_task_get_private (task)->worker_data)->process = NULL;
+      process->task = NULL;
+      process->kill_at = 0;
+      process->is_asked = FALSE;
+    }
+
+  g_mutex_unlock (&process->core->lock);
+
+  return is_taken;
+}
+
+/* Sends the request of @task, which the process was given. Takes a reference to it, besides that
+ * of the run, since it may be over before this returns. Returns FALSE if it was stopped on its way
  * here; then the process does not have it any more. To be called with no lock held. */
 gboolean
 q_task_process_start_task (QTaskProcess *process,
@@ -393,31 +446,50 @@ q_task_process_start_task (QTaskProcess *process,
 {
   QTaskLauncherCore *core = process->core;
   QTaskPrivate *priv = q_task_get_private (task);
-  QTaskJob *job = priv->worker_data;
   QTaskPeer *peer = &process->peer;
+  g_autoptr (QTask) hold = task;
+  g_autoptr (GVariant) request = NULL;
   g_autoptr (GByteArray) head = NULL;
-  QTaskChannel *channel;
+  QTaskChannel *channel = get_worker_channel (task);
   gboolean is_pending;
   gsize size;
 
-  if (!q_task_set_running (task))
-    {
-      g_mutex_lock (&core->lock);
-      process->task = NULL;
-      job->process = NULL;
-      g_mutex_unlock (&core->lock);
+  /* If the process has ended, the manager may have ended the task. */
+  g_mutex_lock (&core->lock);
+  if (process->task == task)
+    request = g_variant_ref (((QTaskJob *) priv->worker_data)->request);
+  g_mutex_unlock (&core->lock);
 
-      q_task_unwatch_stop (task);
-      q_task_end_run (task, NULL, Q_TASK_STATE_STOPPED);
+  if (request == NULL)
+    return TRUE;
+
+  /* The limit of the launcher may have been lowered before the process was started. */
+  size = g_variant_get_size (request);
+  if (size > process->max_message_size && q_task_process_take_task (process, task))
+    {
+      QTaskProcessEnd end = { 0 };
+
+      q_task_protocol_check_variant (request, process->max_message_size, &end.error);
+      q_task_set_running (task);
+      q_task_launcher_core_finish (core, task, end);
       return FALSE;
     }
 
-  channel = get_worker_channel (task);
+  if (!q_task_set_running (task))
+    {
+      if (q_task_process_take_task (process, task))
+        {
+          q_task_process_unwatch_channel (task);
+          q_task_unwatch_stop (task);
+          q_task_end_run (task, NULL, Q_TASK_STATE_STOPPED);
+        }
+      return FALSE;
+    }
+
   if (channel != NULL)
-    prepare_channel (process, task, channel);
+    limit_channel (process, task, channel);
 
   head = g_byte_array_sized_new (128);
-  size = g_variant_get_size (job->request);
 
   g_mutex_lock (&peer->lock);
 
@@ -430,15 +502,14 @@ q_task_process_start_task (QTaskProcess *process,
     }
 
   q_task_protocol_put_request (head, channel != NULL ? Q_TASK_REQUEST_HAS_CHANNEL : 0,
-                               q_task_get_name (task), job->request);
-  process->sending = task;
+                               q_task_get_name (task), request);
+  if (!peer->is_broken)
+    process->sending = task;
   process->window = 0;
   process->sent_end = FALSE;
 
-  /* The answer may be here before this returns. */
-  g_object_ref (task);
   q_task_peer_send_locked (peer, Q_TASK_FRAME_REQUEST, head->data, head->len,
-                           size > 0 ? g_variant_get_data (job->request) : NULL, size);
+                           size > 0 ? g_variant_get_data (request) : NULL, size);
   is_pending = g_atomic_int_get (&peer->is_pending);
 
   g_mutex_unlock (&peer->lock);
@@ -455,8 +526,6 @@ q_task_process_start_task (QTaskProcess *process,
   /* Asked to stop before it could be told. */
   if (q_task_get_word (priv) & Q_TASK_WORD_STOP)
     q_task_process_cancel_task (process, task);
-
-  g_object_unref (task);
 
   return TRUE;
 }
@@ -569,8 +638,7 @@ static void
 end_task (QTaskProcess *process,
           QTask *task)
 {
-  QTaskLauncherCore *core = process->core;
-  QTaskJob *job = q_task_get_private (task)->worker_data;
+  gboolean is_taken;
 
   g_mutex_lock (&process->peer.lock);
   process->sending = NULL;
@@ -578,12 +646,8 @@ end_task (QTaskProcess *process,
 
   process->overflow = 0;
 
-  g_mutex_lock (&core->lock);
-  process->task = NULL;
-  process->kill_at = 0;
-  process->is_asked = FALSE;
-  job->process = NULL;
-  g_mutex_unlock (&core->lock);
+  is_taken = q_task_process_take_task (process, task);
+  g_assert (is_taken);
 }
 
 typedef enum
@@ -598,7 +662,7 @@ static FrameResult
 handle_frame (QTaskProcess *process,
               QTask *task,
               const QTaskWireFrame *frame,
-              GError **task_error,
+              QTaskProcessEnd *end,
               GError **error)
 {
   if (frame->type == Q_TASK_FRAME_HELLO)
@@ -662,19 +726,13 @@ handle_frame (QTaskProcess *process,
       return FRAME_TAKEN;
 
     case Q_TASK_FRAME_RESULT:
-      {
-        g_autoptr (GVariant) result = NULL;
+      if (!q_task_protocol_get_result (frame->data, frame->size, &end->result, error))
+        return FRAME_BAD;
 
-        if (!q_task_protocol_get_result (frame->data, frame->size, &result, error))
-          return FRAME_BAD;
-
-        if (result != NULL)
-          q_task_set_result_variant (task, result);
-        return FRAME_OVER;
-      }
+      return FRAME_OVER;
 
     case Q_TASK_FRAME_ERROR:
-      if (!q_task_protocol_get_error (frame->data, frame->size, task_error, error))
+      if (!q_task_protocol_get_error (frame->data, frame->size, &end->error, error))
         return FRAME_BAD;
 
       return FRAME_OVER;
@@ -708,7 +766,7 @@ handle_message (QTaskProcess *process,
 static FrameResult
 serve_one (QTaskProcess *process,
            QTask *task,
-           GError **task_error,
+           QTaskProcessEnd *end,
            GError **error)
 {
   QTaskWireFrame frame;
@@ -739,7 +797,7 @@ serve_one (QTaskProcess *process,
           }
         else
           {
-            result = handle_frame (process, task, &frame, task_error, error);
+            result = handle_frame (process, task, &frame, end, error);
             q_task_wire_decoder_pop (&process->peer.decoder, FALSE);
           }
         return result;
@@ -764,16 +822,27 @@ serve_one (QTaskProcess *process,
       }
 }
 
-/* Reads what there is. If that ends the task, returns it with the reference of its run, and its
- * error if it has one; the process has the next task then, or none. To be called with no lock
- * held. */
+/* Whether more was read than was asked for. */
+static gboolean
+has_rest (QTaskProcess *process)
+{
+  const QTaskWireDecoder *decoder = &process->peer.decoder;
+
+  return decoder->in_payload || decoder->start != decoder->end;
+}
+
+/* Reads what there is. If that ends the task, returns it with the reference of its run, and with its
+ * outcome, which is for q_task_launcher_core_finish(); the process has the next task then, or
+ * none. To be called with no lock held. */
 QTask *
 q_task_process_serve (QTaskProcess *process,
-                      GError **task_error)
+                      QTaskProcessEnd *end)
 {
-  QTaskLauncherCore *core = process->core;
   QTask *over = NULL;
   int i;
+
+  end->result = NULL;
+  end->error = NULL;
 
   g_mutex_lock (&process->read_lock);
 
@@ -783,17 +852,24 @@ q_task_process_serve (QTaskProcess *process,
       FrameResult result;
       QTask *task;
 
-      /* It stays while the lock is held. */
-      g_mutex_lock (&core->lock);
-      task = process->task;
-      g_mutex_unlock (&core->lock);
+      /* Set since its request was sent, and it stays while the lock to read is held. */
+      g_mutex_lock (&process->peer.lock);
+      task = process->sending;
+      g_mutex_unlock (&process->peer.lock);
 
-      result = serve_one (process, task, task_error, &error);
+      result = serve_one (process, task, end, &error);
 
       if (result == FRAME_OVER)
         {
           end_task (process, task);
           over = task;
+
+          /* Nothing that is left is for the next one. */
+          if (has_rest (process))
+            {
+              set_unexpected (&error, "more than the result");
+              fail (process, error);
+            }
         }
       else if (result == FRAME_BAD)
         {
@@ -805,7 +881,7 @@ q_task_process_serve (QTaskProcess *process,
         }
     }
 
-  g_atomic_int_set (&process->has_more, i == SERVE_FRAMES);
+  g_atomic_int_set (&process->has_more, i == SERVE_FRAMES && over == NULL);
 
   g_mutex_unlock (&process->read_lock);
 
@@ -827,26 +903,20 @@ q_task_process_is_usable (QTaskProcess *process)
 
   is_usable = !process->is_over;
 
-  if (is_usable && poll (&fd, 1, 0) != 0)
+  if (is_usable && (has_rest (process) || poll (&fd, 1, 0) != 0))
     {
+      QTaskProcessEnd end = { 0 };
       GError *error = NULL;
-      GError *task_error = NULL;
       FrameResult result;
 
       /* Says what it is; there is no task, so anything but a late hello is bad. */
       do
-        result = serve_one (process, NULL, &task_error, &error);
+        result = serve_one (process, NULL, &end, &error);
       while (result == FRAME_TAKEN);
 
-      g_clear_error (&task_error);
       is_usable = result == FRAME_STALLED;
       if (!is_usable)
         fail (process, error);
-    }
-  else if (is_usable && process->peer.decoder.start != process->peer.decoder.end)
-    {
-      fail (process, NULL);
-      is_usable = FALSE;
     }
 
   g_mutex_unlock (&process->read_lock);

@@ -947,6 +947,12 @@ take_fds (int *in_fd,
   const char *text = g_getenv (Q_TASK_PROTOCOL_VARIABLE);
   const char *name = g_get_prgname () != NULL ? g_get_prgname () : "qtask";
 
+  if (q_task_is_forked (NULL))
+    {
+      g_printerr (_("%s: a forked child cannot serve\n"), name);
+      return FALSE;
+    }
+
   if (text == NULL)
     {
       if (isatty (STDIN_FILENO))

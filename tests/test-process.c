@@ -105,9 +105,10 @@ serve_one (QTask *task,
     {
       gsize size = g_variant_get_uint64 (arg);
 
-      q_task_set_result_variant (task, g_variant_new_from_data (G_VARIANT_TYPE_BYTESTRING,
-                                                                g_malloc0 (size), size, TRUE,
-                                                                NULL, NULL));
+      gpointer data = g_malloc0 (size);
+
+      q_task_set_result_variant (task, g_variant_new_from_data (G_VARIANT_TYPE_BYTESTRING, data, size,
+                                                                TRUE, g_free, data));
     }
   else if (g_str_equal (command, "progress"))
     {
@@ -414,7 +415,11 @@ test_dead_idle (void)
 
       kill (pid, SIGKILL);
       if (i % 2)
-        g_usleep (5000);
+        {
+          siginfo_t info;
+
+          waitid (P_PID, pid, &info, WEXITED | WNOWAIT);
+        }
       /* It may go while it has the task: then that has crashed, which is right. */
       if (i % 2)
         g_assert_cmpint (ask_pid (launcher), !=, pid);
@@ -714,12 +719,13 @@ test_limits (void)
 {
   QTaskLauncher *launcher = launcher_new ("serve");
   Answer answer;
+  g_autofree gpointer data = g_malloc0 (20000);
   gint64 pid;
 
   q_task_launcher_set_max_message_size (launcher, 10000);
   pid = ask_pid (launcher);
 
-  ask (launcher, "echo", g_variant_new_fixed_array (G_VARIANT_TYPE_BYTE, g_malloc0 (20000), 20000, 1), &answer);
+  ask (launcher, "echo", g_variant_new_fixed_array (G_VARIANT_TYPE_BYTE, data, 20000, 1), &answer);
   g_assert_error (answer.error, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE);
   answer_clear (&answer);
 
