@@ -415,19 +415,6 @@ do_ignore (QTask *task,
   return TRUE;
 }
 
-/* Is not scheduled any more, so nothing of it reads what comes */
-static gboolean
-do_freeze (QTask *task,
-           GVariant *with,
-           GError **error)
-{
-  q_task_set_progress (task, 0.5, NULL);
-  g_usleep (G_TIME_SPAN_MILLISECOND);
-  raise (SIGSTOP);
-
-  return TRUE;
-}
-
 /* (t): microseconds of a processor */
 static gboolean
 do_spin (QTask *task,
@@ -531,7 +518,6 @@ static const struct
   { "fail", do_fail },
   { "false", do_false },
   { "finish-when-asked", do_finish_when_asked },
-  { "freeze", do_freeze },
   { "has-channel", do_has_channel },
   { "ignore", do_ignore },
   { "look", do_look },
