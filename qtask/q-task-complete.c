@@ -217,16 +217,23 @@ q_task_send_early (QTask *task,
   q_task_return_waiters (waiters);
 }
 
-/* The worker has ended in @state and with @error, if not %NULL, or the task was
- * withdrawn. Takes the reference of the worker or the queue, and @error. */
-void
-q_task_end_run (QTask *task,
-                GError *error,
-                QTaskState state)
+typedef enum
+{
+  END_COMPLETES, /* the completion is to follow */
+  END_FOLLOWS,   /* it was sent early, and this tells of the end of the worker */
+  END_HANDED     /* both are left to who waits */
+} EndResult;
+
+/* Fixes the outcome of a task whose worker has ended. Takes @error. Gives the waiters that are to
+ * be returned afterwards. */
+static inline EndResult
+fix_end (QTask *task,
+         GError *error,
+         QTaskState state,
+         QTaskWaiter **waiters)
 {
   QTaskPrivate *priv = q_task_get_private (task);
   gboolean handed = FALSE;
-  QTaskWaiter *waiters = NULL;
   guint flags = state | Q_TASK_WORD_SENT;
   guint word;
 
@@ -250,13 +257,55 @@ q_task_end_run (QTask *task,
   if (g_atomic_pointer_get (&priv->extra) != NULL)
     {
       q_task_wake_waiters_locked (priv);
-      waiters = q_task_steal_waiters_locked (priv, FALSE);
+      *waiters = q_task_steal_waiters_locked (priv, FALSE);
     }
 
   g_mutex_unlock (&priv->lock);
 
-  if (!handed)
+  if (handed)
+    return END_HANDED;
+
+  return word & Q_TASK_WORD_SENT ? END_FOLLOWS : END_COMPLETES;
+}
+
+/* The worker has ended in @state and with @error, if not %NULL, or the task was
+ * withdrawn. Takes the reference of the worker or the queue, and @error. */
+void
+q_task_end_run (QTask *task,
+                GError *error,
+                QTaskState state)
+{
+  QTaskWaiter *waiters = NULL;
+
+  if (fix_end (task, error, state, &waiters) != END_HANDED)
     q_task_send_completion (task);
+
+  q_task_return_waiters (waiters);
+}
+
+/* The same, called by the owner while the context of the task is dispatched: the callback is called
+ * in place. */
+void
+q_task_end_run_here (QTask *task,
+                     GError *error,
+                     QTaskState state)
+{
+  QTaskWaiter *waiters = NULL;
+
+  switch (fix_end (task, error, state, &waiters))
+    {
+    case END_COMPLETES:
+      completion_delivered (task, FALSE);
+      break;
+
+    case END_FOLLOWS:
+      q_task_send_completion (task);
+      break;
+
+    case END_HANDED:
+    default:
+      break;
+    }
 
   q_task_return_waiters (waiters);
 }

@@ -2,56 +2,28 @@
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * The core is what processes and tasks hold, so that a launcher can be dropped anywhere. It
- * has one thread, the manager, which starts processes, reads from those that nobody else reads
- * from, sends what did not go at once, kills what does not stop, closes what idles, and reaps
- * what has ended. It does so with poll() and without a GMainContext, which would cost a
- * descriptor that may not be there.
+ * The core is what processes and tasks hold, so that a launcher can be dropped anywhere. Its
+ * thread, the manager, is in q-task-launcher-manager.c.
  *
  * A task that finds an idle process is sent to it by the thread that starts it; if that is its
  * owner, the answer is read in its own main loop too, which saves two switches of threads. That
  * is for quick answers to those who iterate their loop: after a few milliseconds the manager
  * takes over, and at once if somebody blocks. All other tasks are the manager's. So what the
  * owner's loop does is of no import to whether a task ends.
- *
- * A process is taken from its list by the manager alone, once it was closed and reaped; the task
- * that it ran, if any, ends then.
  */
 
 #include "config.h"
 
 #include <errno.h>
 #include <glib/gi18n-lib.h>
-#include <poll.h>
-#include <signal.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "q-task-process-private.h"
 
-/* How long the source of an owner is the one to read. */
-#define TAKEOVER_USEC (5 * G_TIME_SPAN_MILLISECOND)
-
-/* How often the manager looks for tasks to take over, before it sleeps */
-#define NAP_ROUNDS 8
-
-/* How often it looks whether a channel has room again */
-#define PAUSE_USEC (2 * G_TIME_SPAN_MILLISECOND)
-
-/* How long it waits with another try to start a process, where that failed */
-#define RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
-
-/* How often it looks whether a busy process has ended, while others hold its socket */
-#define WATCH_USEC G_TIME_SPAN_SECOND
-
-/* How often it looks whether one that was closed has ended: at first, and at most */
-#define REAP_USEC (500)
-#define REAP_MAX_USEC (50 * G_TIME_SPAN_MILLISECOND)
+/* How soon the manager looks whether a process that was closed has ended */
+#define REAP_USEC 500
 
 #define DEFAULT_IDLE_TIMEOUT (30 * G_TIME_SPAN_SECOND)
-#define DEFAULT_KILL_TIMEOUT (5 * G_TIME_SPAN_SECOND)
 #define DEFAULT_MAX_MESSAGE_SIZE (64 * 1024 * 1024)
 
 #define NEVER G_MAXINT64
@@ -93,40 +65,37 @@ q_task_launcher_core_wake_locked (QTaskLauncherCore *core)
       ;
 }
 
-static inline void
-wake_locked (QTaskLauncherCore *core)
-{
-  q_task_launcher_core_wake_locked (core);
-}
-
 /* Sees to it that the manager is awake at @when. */
 static void
 wake_by_locked (QTaskLauncherCore *core,
                 gint64 when)
 {
   if (core->wakes_at == 0 || core->wakes_at > when)
-    wake_locked (core);
+    q_task_launcher_core_wake_locked (core);
 }
 
 void
 q_task_launcher_core_wake (QTaskLauncherCore *core)
 {
   g_mutex_lock (&core->lock);
-  wake_locked (core);
+  q_task_launcher_core_wake_locked (core);
   g_mutex_unlock (&core->lock);
 }
 
 /* Tasks */
 
-/* A task is over, and no process has it. Takes what @end has, and the reference of the run. To be
- * called with no lock held. */
+/* A task is over, and no process has it. Takes what @end has, and the reference of the run. @is_here
+ * tells that the caller is the owner, who dispatches the context. To be called with no lock
+ * held. */
 void
 q_task_launcher_core_finish (QTaskLauncherCore *core G_GNUC_UNUSED,
                              QTask *task,
-                             QTaskProcessEnd end)
+                             QTaskProcessEnd end,
+                             gboolean is_here)
 {
   QTaskPrivate *priv = q_task_get_private (task);
   gboolean is_stopped = end.error != NULL && (q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0;
+  QTaskState state = is_stopped ? Q_TASK_STATE_STOPPED : Q_TASK_STATE_FINISHED;
 
   q_task_process_unwatch_channel (task);
 
@@ -135,7 +104,10 @@ q_task_launcher_core_finish (QTaskLauncherCore *core G_GNUC_UNUSED,
   g_clear_pointer (&end.result, g_variant_unref);
 
   q_task_unwatch_stop (task);
-  q_task_end_run (task, end.error, is_stopped ? Q_TASK_STATE_STOPPED : Q_TASK_STATE_FINISHED);
+  if (is_here)
+    q_task_end_run_here (task, end.error, state);
+  else
+    q_task_end_run (task, end.error, state);
 }
 
 static gboolean
@@ -165,8 +137,8 @@ dequeue_locked (QTaskLauncherCore *core,
   priv->is_queued = FALSE;
 }
 
-static QTask *
-pop_locked (QTaskLauncherCore *core)
+QTask *
+q_task_launcher_core_pop_locked (QTaskLauncherCore *core)
 {
   QTaskNode *node = q_task_queue_peek (&core->queue);
   QTask *task;
@@ -182,9 +154,9 @@ pop_locked (QTaskLauncherCore *core)
 
 /* Makes the process that of the task, with the reference of its run. Returns another one, for
  * q_task_process_start_task(), which is to follow. */
-static QTask *
-assign_locked (QTaskProcess *process,
-               QTask *task)
+QTask *
+q_task_launcher_core_assign_locked (QTaskProcess *process,
+                                    QTask *task)
 {
   process->state = Q_TASK_PROCESS_BUSY;
   process->task = task;
@@ -198,8 +170,8 @@ assign_locked (QTaskProcess *process,
 }
 
 /* The process is not to have another task. */
-static void
-retire_locked (QTaskProcess *process)
+void
+q_task_launcher_core_retire_locked (QTaskProcess *process)
 {
   QTaskLauncherCore *core = process->core;
 
@@ -212,7 +184,7 @@ retire_locked (QTaskProcess *process)
   process->reap_at = 0;
   process->reap_delay = REAP_USEC;
   core->n_gone++;
-  wake_locked (core);
+  q_task_launcher_core_wake_locked (core);
 }
 
 /* It has ended, or, with @failure, is of no use any more. Takes @failure. */
@@ -226,18 +198,25 @@ q_task_process_failed (QTaskProcess *process,
 
   if (process->failure == NULL && process->state != Q_TASK_PROCESS_GONE)
     process->failure = g_steal_pointer (&failure);
-  retire_locked (process);
+  q_task_launcher_core_retire_locked (process);
 
   g_mutex_unlock (&core->lock);
 
   g_clear_error (&failure);
 }
 
-/* Whether the launcher has a larger limit by now. */
-static gboolean
-is_outdated_locked (QTaskProcess *process)
+/* Whether the process has a smaller limit than the launcher by now. */
+gboolean
+q_task_launcher_core_outdates_locked (QTaskProcess *process)
 {
   return process->max_message_size < process->core->setup.max_message_size;
+}
+
+/* Whether there is a task, and a process may be started for it. */
+gboolean
+q_task_launcher_core_wants_process_locked (QTaskLauncherCore *core)
+{
+  return core->queue.length > 0 && core->processes->len - core->n_gone < core->max_processes;
 }
 
 /* The process has done its task: gives it another one, or lets it idle. To be called with no lock
@@ -256,15 +235,15 @@ q_task_launcher_core_next (QTaskProcess *process)
         {
           process->n_tasks++;
 
-          if (process->is_killed || is_outdated_locked (process) ||
+          if (process->is_killed || q_task_launcher_core_outdates_locked (process) ||
               (core->max_tasks > 0 && process->n_tasks >= core->max_tasks))
             {
-              retire_locked (process);
+              q_task_launcher_core_retire_locked (process);
             }
-          else if ((task = pop_locked (core)) != NULL)
+          else if ((task = q_task_launcher_core_pop_locked (core)) != NULL)
             {
-              assign_locked (process, task);
-              wake_locked (core);
+              q_task_launcher_core_assign_locked (process, task);
+              q_task_launcher_core_wake_locked (core);
             }
           else
             {
@@ -273,9 +252,9 @@ q_task_launcher_core_next (QTaskProcess *process)
               process->idle_since = g_get_monotonic_time ();
 
               if (core->is_dropped || core->processes->len - core->n_gone > core->max_processes)
-                retire_locked (process);
+                q_task_launcher_core_retire_locked (process);
               else if (process->source == NULL)
-                wake_locked (core);
+                q_task_launcher_core_wake_locked (core);
               else if (core->idle_timeout >= 0)
                 wake_by_locked (core, process->idle_since + core->idle_timeout);
             }
@@ -304,7 +283,7 @@ core_withdraw (QTaskRunner *runner,
   if (withdrawn)
     dequeue_locked (core, task);
   if (core->is_dropped)
-    wake_locked (core);
+    q_task_launcher_core_wake_locked (core);
   g_mutex_unlock (&core->lock);
 
   if (withdrawn)
@@ -398,7 +377,7 @@ core_waited (QTaskRunner *runner,
   if (process != NULL && process->is_owned)
     {
       process->takeover_at = 0;
-      wake_locked (core);
+      q_task_launcher_core_wake_locked (core);
     }
   g_mutex_unlock (&core->lock);
 }
@@ -482,13 +461,7 @@ owner_source_dispatch (GSource *source,
       QTaskDispatch *dispatch = q_task_get_private (task)->dispatch;
       gboolean is_here = q_task_dispatch_get_context (dispatch) == g_source_get_context (source);
 
-      g_object_ref (task);
-      q_task_launcher_core_finish (process->core, task, end);
-
-      if (is_here)
-        q_task_take_completion (task);
-
-      g_object_unref (task);
+      q_task_launcher_core_finish (process->core, task, end, is_here);
     }
 
   q_task_process_unref (process);
@@ -541,7 +514,7 @@ attach_to_owner (QTaskProcess *process,
   if (process->state == Q_TASK_PROCESS_BUSY)
     {
       process->is_owned = TRUE;
-      process->takeover_at = g_get_monotonic_time () + TAKEOVER_USEC;
+      process->takeover_at = g_get_monotonic_time () + Q_TASK_LAUNCHER_TAKEOVER_USEC;
       wake_by_locked (core, process->takeover_at);
 
       if (process->source == NULL || process->source_context != context ||
@@ -565,564 +538,6 @@ attach_to_owner (QTaskProcess *process,
 
   if (old != NULL)
     g_source_unref (old);
-}
-
-/* The manager */
-
-static gboolean
-is_done_locked (QTaskLauncherCore *core)
-{
-  return core->is_dropped && core->queue.length == 0 && core->processes->len == 0;
-}
-
-static void
-reap_locked (QTaskProcess *process)
-{
-  pid_t pid;
-
-  if (process->pid == 0)
-    return;
-
-  do
-    pid = waitpid (process->pid, &process->status, WNOHANG);
-  while (pid < 0 && errno == EINTR);
-
-  /* If somebody else has reaped it, there is no status. */
-  if (pid < 0)
-    process->status = 0;
-  if (pid != 0)
-    process->pid = 0;
-}
-
-static void
-serve (QTaskProcess *process)
-{
-  QTaskProcessEnd end;
-  QTask *task = q_task_process_serve (process, &end);
-
-  if (task != NULL)
-    q_task_launcher_core_finish (process->core, task, end);
-}
-
-static gint64
-earlier (gint64 a,
-         gint64 b)
-{
-  return MIN (a, b);
-}
-
-/* Takes the reading from the source of an owner. With the lock, which it drops and takes
- * again. */
-static void
-take_over_locked (QTaskProcess *process)
-{
-  QTaskLauncherCore *core = process->core;
-  GSource *source = g_steal_pointer (&process->source);
-
-  process->is_owned = FALSE;
-
-  if (source == NULL)
-    return;
-
-  g_mutex_unlock (&core->lock);
-  g_source_destroy (source);
-  g_source_unref (source);
-  g_mutex_lock (&core->lock);
-}
-
-/* Looks after a process that has none to read or run, until it has been reaped. With the lock,
- * which it drops and takes again. Returns when to look again, or NEVER if it has gone. */
-static gint64
-tend_gone_locked (QTaskProcess *process,
-                  gint64 now)
-{
-  QTaskLauncherCore *core = process->core;
-  QTaskProcessEnd end = { 0 };
-  QTask *task;
-
-  if (!process->is_closed)
-    {
-      process->is_closed = TRUE;
-      process->kill_at = now + (core->kill_timeout >= 0 ? core->kill_timeout : DEFAULT_KILL_TIMEOUT);
-      if (process->failure != NULL)
-        process->kill_at = now;
-
-      g_mutex_unlock (&core->lock);
-      q_task_process_close (process);
-      g_mutex_lock (&core->lock);
-    }
-
-  reap_locked (process);
-
-  if (process->pid != 0)
-    {
-      if (now >= process->kill_at)
-        {
-          kill (process->pid, SIGKILL);
-          process->kill_at = NEVER;
-        }
-
-      process->reap_at = now + process->reap_delay;
-      process->reap_delay = MIN (process->reap_delay * 2, REAP_MAX_USEC);
-
-      return earlier (process->reap_at, process->kill_at);
-    }
-
-  task = g_steal_pointer (&process->task);
-  if (task != NULL)
-    get_job (task)->process = NULL;
-  g_ptr_array_remove (core->processes, q_task_process_ref (process));
-  core->n_gone--;
-
-  g_mutex_unlock (&core->lock);
-
-  if (task != NULL)
-    {
-      guint word = q_task_get_word (q_task_get_private (task));
-
-      g_mutex_lock (&process->peer.lock);
-      process->sending = NULL;
-      g_mutex_unlock (&process->peer.lock);
-
-      q_task_process_read_stderr (process);
-      if (process->is_killed)
-        end.error = q_task_new_stop_error (word & Q_TASK_WORD_TIMED_OUT ? Q_TASK_STOP_TIMEOUT
-                                                                        : Q_TASK_STOP_CANCEL);
-      else
-        end.error = q_task_process_new_error (process);
-      q_task_launcher_core_finish (core, task, end);
-    }
-
-  q_task_process_unref (process);
-
-  g_mutex_lock (&core->lock);
-
-  return NEVER;
-}
-
-/* Does for a process what its time has come for. With the lock, which it may drop and take
- * again. Returns when to look again. */
-static gint64
-tend_locked (QTaskProcess *process,
-             gint64 now)
-{
-  QTaskLauncherCore *core = process->core;
-  gint64 next = NEVER;
-
-  switch (process->state)
-    {
-    case Q_TASK_PROCESS_BUSY:
-      if (process->kill_at > 0 && now >= process->kill_at)
-        {
-          process->kill_at = 0;
-          process->is_killed = TRUE;
-          if (process->pid != 0)
-            kill (process->pid, SIGKILL);
-        }
-      else if (process->kill_at > 0)
-        {
-          next = earlier (next, process->kill_at);
-        }
-
-      if (process->source != NULL && (!process->is_owned || now >= process->takeover_at))
-        {
-          take_over_locked (process);
-          return now; /* the state may be another by now */
-        }
-      if (process->is_owned)
-        next = earlier (next, process->takeover_at);
-
-      if (process->reap_at == 0)
-        {
-          process->reap_at = now + WATCH_USEC;
-        }
-      else if (now >= process->reap_at)
-        {
-          process->reap_at = now + WATCH_USEC;
-          reap_locked (process);
-
-          /* What it said is read first. */
-          if (process->pid == 0)
-            {
-              QTask *task = process->task;
-
-              g_mutex_unlock (&core->lock);
-              serve (process);
-              g_mutex_lock (&core->lock);
-
-              if (process->task == task && !g_atomic_int_get (&process->is_paused) &&
-                  !g_atomic_int_get (&process->has_more))
-                {
-                  retire_locked (process);
-                  return now;
-                }
-            }
-        }
-      return earlier (next, process->reap_at);
-
-    case Q_TASK_PROCESS_IDLE:
-      if (process->source != NULL && g_source_is_destroyed (process->source))
-        {
-          take_over_locked (process);
-          return now;
-        }
-
-      if (core->idle_timeout >= 0)
-        next = process->idle_since + core->idle_timeout;
-      if (core->is_dropped || now >= next || is_outdated_locked (process) ||
-          core->processes->len - core->n_gone > core->max_processes)
-        {
-          retire_locked (process);
-          return now;
-        }
-      return next;
-
-    case Q_TASK_PROCESS_GONE:
-    default:
-      return tend_gone_locked (process, now);
-    }
-}
-
-static void
-setup_clear (QTaskProcessSetup *setup)
-{
-  g_strfreev (setup->argv);
-  g_strfreev (setup->environment);
-  g_free (setup->directory);
-}
-
-static void
-setup_copy (QTaskProcessSetup *copy,
-            const QTaskProcessSetup *setup)
-{
-  *copy = *setup;
-  copy->argv = g_strdupv (setup->argv);
-  copy->environment = g_strdupv (setup->environment);
-  copy->directory = g_strdup (setup->directory);
-}
-
-static gboolean
-wants_process_locked (QTaskLauncherCore *core)
-{
-  return core->queue.length > 0 && core->processes->len - core->n_gone < core->max_processes;
-}
-
-/* No process could be started. If there are others, the queue is theirs, and another try is made
- * later; else the first task there fails. Takes @error. With the lock, which it drops and takes
- * again. */
-static void
-spawn_failed_locked (QTaskLauncherCore *core,
-                     GError *error)
-{
-  QTaskProcessEnd end = { NULL, error };
-  QTask *task = NULL;
-
-  if (core->processes->len > core->n_gone)
-    core->spawn_at = g_get_monotonic_time () + RETRY_USEC;
-  else
-    task = pop_locked (core);
-
-  if (task == NULL)
-    {
-      g_error_free (error);
-      return;
-    }
-
-  g_mutex_unlock (&core->lock);
-  q_task_set_running (task);
-  q_task_launcher_core_finish (core, task, end);
-  g_mutex_lock (&core->lock);
-}
-
-/* Starts a process for the first in the queue. With the lock, which it drops and takes again. */
-static void
-spawn_locked (QTaskLauncherCore *core)
-{
-  QTaskProcess *process;
-  QTaskProcessSetup setup;
-  GError *error = NULL;
-  QTask *task;
-
-  setup_copy (&setup, &core->setup);
-  g_mutex_unlock (&core->lock);
-  process = q_task_process_spawn (core, &setup, &error);
-  setup_clear (&setup);
-  g_mutex_lock (&core->lock);
-
-  core->spawn_at = 0;
-  if (process == NULL)
-    {
-      spawn_failed_locked (core, error);
-      return;
-    }
-
-  g_ptr_array_add (core->processes, process);
-  task = pop_locked (core);
-  if (task == NULL)
-    return;
-
-  assign_locked (process, task);
-  q_task_process_ref (process);
-
-  g_mutex_unlock (&core->lock);
-  if (!q_task_process_start_task (process, task))
-    q_task_launcher_core_next (process);
-  q_task_process_unref (process);
-  g_mutex_lock (&core->lock);
-}
-
-typedef struct
-{
-  QTaskProcess *process; /* owned */
-  gboolean is_stderr;
-} Polled;
-
-static void
-add_fd (GArray *fds,
-        GArray *polled,
-        int fd,
-        short events,
-        QTaskProcess *process,
-        gboolean is_stderr)
-{
-  struct pollfd item = { .fd = fd, .events = events };
-  Polled what = { process != NULL ? q_task_process_ref (process) : NULL, is_stderr };
-
-  g_array_append_val (fds, item);
-  g_array_append_val (polled, what);
-}
-
-static void
-gather_locked (QTaskLauncherCore *core,
-               GArray *fds,
-               GArray *polled)
-{
-  add_fd (fds, polled, core->wake_fd, POLLIN, NULL, FALSE);
-
-  for (guint i = 0; i < core->processes->len; i++)
-    {
-      QTaskProcess *process = core->processes->pdata[i];
-      short events = 0;
-
-      if (process->stderr_fd >= 0)
-        add_fd (fds, polled, process->stderr_fd, POLLIN, process, TRUE);
-
-      if (process->state == Q_TASK_PROCESS_GONE)
-        continue;
-
-      if (!process->is_owned && !g_atomic_int_get (&process->is_paused) &&
-          (process->state == Q_TASK_PROCESS_BUSY || process->source == NULL))
-        events |= POLLIN;
-      if (g_atomic_int_get (&process->peer.is_pending))
-        events |= POLLOUT;
-
-      if (events != 0)
-        add_fd (fds, polled, process->peer.in_fd, events, process, FALSE);
-    }
-}
-
-static void
-handle_ready (GArray *fds,
-              GArray *polled)
-{
-  for (guint i = 0; i < fds->len; i++)
-    {
-      const struct pollfd *fd = &g_array_index (fds, struct pollfd, i);
-      Polled *what = &g_array_index (polled, Polled, i);
-
-      if (fd->revents == 0)
-        continue;
-
-      if (what->process == NULL)
-        {
-          guint64 count;
-
-          while (read (fd->fd, &count, sizeof count) < 0 && errno == EINTR)
-            ;
-        }
-      else if (what->is_stderr)
-        {
-          q_task_process_read_stderr (what->process);
-        }
-      else
-        {
-          if ((fd->revents & ~POLLIN) != 0 && (fd->events & POLLOUT) != 0)
-            q_task_process_flush (what->process);
-          if ((fd->revents & ~POLLOUT) != 0)
-            serve (what->process);
-        }
-    }
-}
-
-static void
-clear_polled (GArray *fds,
-              GArray *polled)
-{
-  for (guint i = 0; i < polled->len; i++)
-    if (g_array_index (polled, Polled, i).process != NULL)
-      q_task_process_unref (g_array_index (polled, Polled, i).process);
-
-  g_array_set_size (fds, 0);
-  g_array_set_size (polled, 0);
-}
-
-/* Tends all processes. With the lock, which it may drop and take again. Returns when to look
- * again. */
-static gint64
-tend_all_locked (QTaskLauncherCore *core,
-                 gint64 now)
-{
-  g_autoptr (GPtrArray) processes = NULL;
-  gint64 next = NEVER;
-
-  processes = g_ptr_array_new_with_free_func ((GDestroyNotify) q_task_process_unref);
-  for (guint i = 0; i < core->processes->len; i++)
-    g_ptr_array_add (processes, q_task_process_ref (core->processes->pdata[i]));
-
-  for (guint i = 0; i < processes->len; i++)
-    {
-      QTaskProcess *process = processes->pdata[i];
-
-      next = earlier (next, tend_locked (process, now));
-
-      /* Room in its channel is seen by trying; more that was read, by going on. */
-      if (process->state == Q_TASK_PROCESS_BUSY && !process->is_owned &&
-          (g_atomic_int_get (&process->has_more) || g_atomic_int_get (&process->is_paused)))
-        {
-          g_mutex_unlock (&core->lock);
-          serve (process);
-          g_mutex_lock (&core->lock);
-          next = earlier (next, now + (g_atomic_int_get (&process->is_paused) ? PAUSE_USEC : 0));
-        }
-    }
-
-  /* They are not to be freed with the lock held: they hold the core. */
-  g_mutex_unlock (&core->lock);
-  g_clear_pointer (&processes, g_ptr_array_unref);
-  g_mutex_lock (&core->lock);
-
-  return next;
-}
-
-static gboolean
-has_owned_locked (QTaskLauncherCore *core)
-{
-  for (guint i = 0; i < core->processes->len; i++)
-    if (((QTaskProcess *) core->processes->pdata[i])->is_owned)
-      return TRUE;
-
-  return FALSE;
-}
-
-static gpointer
-manager_main (gpointer data)
-{
-  QTaskLauncherCore *core = data;
-  GArray *fds = g_array_new (FALSE, FALSE, sizeof (struct pollfd));
-  GArray *polled = g_array_new (FALSE, FALSE, sizeof (Polled));
-  guint naps = 0;
-
-  g_mutex_lock (&core->lock);
-
-  while (!is_done_locked (core))
-    {
-      gint64 now = g_get_monotonic_time ();
-      gint64 next;
-
-      core->is_woken = FALSE;
-      next = tend_all_locked (core, now);
-
-      if (wants_process_locked (core) && now >= core->spawn_at)
-        {
-          spawn_locked (core);
-          continue;
-        }
-      if (wants_process_locked (core))
-        next = earlier (next, core->spawn_at);
-
-      if (core->is_woken || next <= now || is_done_locked (core))
-        continue;
-
-      /* While quick tasks keep coming, waking it for each would cost more. */
-      if (has_owned_locked (core))
-        naps = NAP_ROUNDS;
-      if (naps > 0)
-        {
-          naps--;
-          next = earlier (next, now + TAKEOVER_USEC);
-        }
-
-      gather_locked (core, fds, polled);
-      core->wakes_at = next;
-      g_mutex_unlock (&core->lock);
-
-      if (next == NEVER)
-        poll ((struct pollfd *) fds->data, fds->len, -1);
-      else
-        poll ((struct pollfd *) fds->data, fds->len,
-              (int) CLAMP ((next - now + 999) / 1000, 0, G_MAXINT / 2));
-
-      g_mutex_lock (&core->lock);
-      core->wakes_at = 0;
-      g_mutex_unlock (&core->lock);
-
-      handle_ready (fds, polled);
-      clear_polled (fds, polled);
-
-      g_mutex_lock (&core->lock);
-    }
-
-  g_mutex_unlock (&core->lock);
-
-  g_array_unref (fds);
-  g_array_unref (polled);
-  q_task_launcher_core_unref (core);
-
-  return NULL;
-}
-
-static gboolean
-ensure_manager (QTaskLauncherCore *core,
-                GError **error)
-{
-  GThread *thread;
-  gboolean is_there;
-
-  g_mutex_lock (&core->lock);
-  is_there = core->manager != NULL;
-
-  if (!is_there)
-    {
-      if (core->wake_fd < 0)
-        core->wake_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-
-      if (core->wake_fd < 0)
-        {
-          int saved_errno = errno;
-
-          g_set_error (error, G_IO_ERROR, g_io_error_from_errno (saved_errno),
-                       _("No worker process can be started: %s"), g_strerror (saved_errno));
-        }
-      else
-        {
-          thread = g_thread_try_new ("qtask-launcher", manager_main,
-                                     q_task_launcher_core_ref (core), error);
-          if (thread == NULL)
-            {
-              g_atomic_int_add (&core->ref_count, -1);
-            }
-          else
-            {
-              core->manager = thread;
-              g_thread_unref (thread);
-              is_there = TRUE;
-            }
-        }
-    }
-
-  g_mutex_unlock (&core->lock);
-
-  return is_there;
 }
 
 /* Making and freeing */
@@ -1207,7 +622,7 @@ q_task_launcher_core_new (void)
   core->setup.max_message_size = DEFAULT_MAX_MESSAGE_SIZE;
   core->max_processes = g_get_num_processors ();
   core->idle_timeout = DEFAULT_IDLE_TIMEOUT;
-  core->kill_timeout = DEFAULT_KILL_TIMEOUT;
+  core->kill_timeout = Q_TASK_LAUNCHER_KILL_TIMEOUT;
   core->processes = g_ptr_array_new_with_free_func ((GDestroyNotify) q_task_process_unref);
   core->wake_fd = -1;
   g_mutex_init (&core->lock);
@@ -1243,7 +658,7 @@ q_task_launcher_core_unref (QTaskLauncherCore *core)
   if (core->wake_fd >= 0)
     close (core->wake_fd);
   g_ptr_array_unref (core->processes);
-  setup_clear (&core->setup);
+  q_task_process_setup_clear (&core->setup);
   g_mutex_clear (&core->lock);
   g_free (core);
 }
@@ -1260,7 +675,7 @@ q_task_launcher_core_drop (QTaskLauncherCore *core)
   g_mutex_lock (&core->lock);
   core->is_dropped = TRUE;
   if (core->manager != NULL)
-    wake_locked (core);
+    q_task_launcher_core_wake_locked (core);
   g_mutex_unlock (&core->lock);
 
   q_task_launcher_core_unref (core);
@@ -1284,7 +699,7 @@ take_idle (QTaskLauncherCore *core,
         {
           QTaskProcess *candidate = core->processes->pdata[i - 1];
 
-          if (candidate->state == Q_TASK_PROCESS_IDLE && !is_outdated_locked (candidate) &&
+          if (candidate->state == Q_TASK_PROCESS_IDLE && !q_task_launcher_core_outdates_locked (candidate) &&
               (process == NULL || candidate->idle_since > process->idle_since))
             process = candidate;
         }
@@ -1292,8 +707,8 @@ take_idle (QTaskLauncherCore *core,
       if (process == NULL)
         {
           enqueue_locked (core, task, key);
-          if (wants_process_locked (core))
-            wake_locked (core);
+          if (q_task_launcher_core_wants_process_locked (core))
+            q_task_launcher_core_wake_locked (core);
         }
       else
         {
@@ -1328,11 +743,11 @@ give (QTaskProcess *process,
   given = process->state == Q_TASK_PROCESS_BUSY;
   if (given)
     {
-      assign_locked (process, task);
+      q_task_launcher_core_assign_locked (process, task);
       process->is_owned = is_owner;
       process->takeover_at = NEVER;
       if (!is_owner)
-        wake_locked (core);
+        q_task_launcher_core_wake_locked (core);
     }
 
   g_mutex_unlock (&core->lock);
@@ -1378,7 +793,7 @@ q_task_launcher_core_push (QTaskLauncherCore *core,
   g_mutex_unlock (&core->lock);
 
   if (!q_task_protocol_check_variant (request, max_message_size, error) ||
-      !ensure_manager (core, error))
+      !q_task_launcher_core_ensure_manager (core, error))
     return FALSE;
 
   job = g_new0 (QTaskJob, 1);

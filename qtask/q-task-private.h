@@ -313,6 +313,9 @@ void        q_task_send_early           (QTask          *task,
 void        q_task_end_run              (QTask          *task,
                                          GError         *error,
                                          QTaskState      state);
+void        q_task_end_run_here         (QTask          *task,
+                                         GError         *error,
+                                         QTaskState      state);
 gboolean    q_task_take_completion      (QTask          *task);
 void        q_task_complete_synchronous (QTask          *task,
                                          gboolean        worker_ended);

@@ -5,14 +5,11 @@
 
 #pragma once
 
-#include "q-task-launcher.h"
-#include "q-task-private.h"
+#include "q-task-launcher-private.h"
+#include "q-task-peer-private.h"
 #include "q-task-protocol-private.h"
 
 G_BEGIN_DECLS
-
-typedef struct _QTaskLauncherCore QTaskLauncherCore;
-typedef struct _QTaskProcess      QTaskProcess;
 
 /* How much of the standard error of a process is kept */
 #define Q_TASK_PROCESS_STDERR_SIZE 4096
@@ -23,24 +20,6 @@ typedef struct
   GVariant     *request;
   QTaskProcess *process; /* that runs it, or NULL; with the lock of the core */
 } QTaskJob;
-
-/* How processes are started; a copy for each start. */
-typedef struct
-{
-  char           **argv;
-  char           **environment;  /* or NULL, to inherit */
-  char            *directory;    /* or NULL, to inherit */
-  QTaskTransport   transport;
-  gboolean         capture_stderr;
-  gsize            max_message_size;
-} QTaskProcessSetup;
-
-/* What a task has come to. */
-typedef struct
-{
-  GVariant *result;
-  GError   *error;
-} QTaskProcessEnd;
 
 typedef enum {
   Q_TASK_PROCESS_IDLE,
@@ -99,6 +78,10 @@ struct _QTaskProcess
   GString           *stderr_text;
 };
 
+void          q_task_process_setup_copy   (QTaskProcessSetup       *copy,
+                                           const QTaskProcessSetup *setup);
+void          q_task_process_setup_clear  (QTaskProcessSetup       *setup);
+
 QTaskProcess *q_task_process_spawn        (QTaskLauncherCore       *core,
                                            const QTaskProcessSetup *setup,
                                            GError                 **error);
@@ -119,50 +102,8 @@ QTask        *q_task_process_serve        (QTaskProcess            *process,
 void          q_task_process_flush        (QTaskProcess            *process);
 void          q_task_process_read_stderr  (QTaskProcess            *process);
 void          q_task_process_close        (QTaskProcess            *process);
-GError       *q_task_process_new_error    (QTaskProcess            *process);
-
-/* What outlives the launcher: the queue, the processes, and the thread that manages them. All
- * that is not constant is protected by the lock. */
-struct _QTaskLauncherCore
-{
-  QTaskRunner       runner;
-  int               ref_count;    /* atomic */
-  GMutex            lock;
-  QTaskProcessSetup setup;
-  guint             max_processes;
-  guint             max_tasks;    /* of a process, or 0 */
-  gint64            idle_timeout; /* or -1 */
-  gint64            kill_timeout; /* or -1 */
-  gboolean          is_dropped;
-  QTaskQueue        queue;
-  GPtrArray        *processes;    /* owned; those used last are last */
-  guint             n_gone;       /* of these */
-  gint64            spawn_at;     /* not before, if one could not be started; or 0 */
-  GThread          *manager;      /* once there is one; detached */
-  int               wake_fd;
-  gboolean          is_woken;
-  gint64            wakes_at;     /* when it looks next; 0 while it does not sleep */
-};
-
 void          q_task_process_failed       (QTaskProcess            *process,
                                            GError                  *failure);
-void          q_task_launcher_core_finish (QTaskLauncherCore       *core,
-                                           QTask                   *task,
-                                           QTaskProcessEnd          end);
-void          q_task_launcher_core_wake   (QTaskLauncherCore       *core);
-void          q_task_launcher_core_wake_locked
-                                          (QTaskLauncherCore       *core);
-void          q_task_launcher_core_next   (QTaskProcess            *process);
-
-QTaskLauncherCore *q_task_launcher_core_new   (void);
-QTaskLauncherCore *q_task_launcher_core_ref   (QTaskLauncherCore   *core);
-void               q_task_launcher_core_unref (QTaskLauncherCore   *core);
-void               q_task_launcher_core_drop  (QTaskLauncherCore   *core);
-gboolean           q_task_launcher_core_push  (QTaskLauncherCore   *core,
-                                               QTask               *task,
-                                               GVariant            *request,
-                                               GError             **error);
-
-QTaskLauncherCore *q_task_launcher_get_core   (QTaskLauncher       *launcher);
+GError       *q_task_process_new_error    (QTaskProcess            *process);
 
 G_END_DECLS

@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gi18n-lib.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -41,6 +40,26 @@ get_worker_channel (QTask *task)
   QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
 
   return extra != NULL ? extra->worker_channel : NULL;
+}
+
+/* Setups */
+
+void
+q_task_process_setup_copy (QTaskProcessSetup *copy,
+                           const QTaskProcessSetup *setup)
+{
+  *copy = *setup;
+  copy->argv = g_strdupv (setup->argv);
+  copy->environment = g_strdupv (setup->environment);
+  copy->directory = g_strdup (setup->directory);
+}
+
+void
+q_task_process_setup_clear (QTaskProcessSetup *setup)
+{
+  g_strfreev (setup->argv);
+  g_strfreev (setup->environment);
+  g_free (setup->directory);
 }
 
 /* Making and freeing */
@@ -155,7 +174,7 @@ q_task_process_spawn (QTaskLauncherCore *core,
   process->idle_since = g_get_monotonic_time ();
   g_mutex_init (&process->read_lock);
   q_task_peer_init (&process->peer, fds[0], fds[0], Q_TASK_FRAMES_FROM_WORKER,
-                    setup->max_message_size);
+                    setup->max_message_size + Q_TASK_PROTOCOL_OVERHEAD);
 
   return process;
 }
@@ -471,7 +490,7 @@ q_task_process_start_task (QTaskProcess *process,
 
       q_task_protocol_check_variant (request, process->max_message_size, &end.error);
       q_task_set_running (task);
-      q_task_launcher_core_finish (core, task, end);
+      q_task_launcher_core_finish (core, task, end, FALSE);
       return FALSE;
     }
 
@@ -896,30 +915,24 @@ q_task_process_serve (QTaskProcess *process,
 gboolean
 q_task_process_is_usable (QTaskProcess *process)
 {
-  struct pollfd fd = { .fd = process->peer.in_fd, .events = POLLIN };
-  gboolean is_usable;
+  QTaskProcessEnd end = { 0 };
+  GError *error = NULL;
+  FrameResult result = FRAME_BAD;
 
   g_mutex_lock (&process->read_lock);
 
-  is_usable = !process->is_over;
-
-  if (is_usable && (has_rest (process) || poll (&fd, 1, 0) != 0))
+  /* There is no task, so anything but a late hello is bad. */
+  if (!process->is_over)
     {
-      QTaskProcessEnd end = { 0 };
-      GError *error = NULL;
-      FrameResult result;
-
-      /* Says what it is; there is no task, so anything but a late hello is bad. */
       do
         result = serve_one (process, NULL, &end, &error);
       while (result == FRAME_TAKEN);
 
-      is_usable = result == FRAME_STALLED;
-      if (!is_usable)
+      if (result != FRAME_STALLED)
         fail (process, error);
     }
 
   g_mutex_unlock (&process->read_lock);
 
-  return is_usable;
+  return result == FRAME_STALLED;
 }

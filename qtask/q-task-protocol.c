@@ -11,28 +11,19 @@
  * The bytes of a worker are not to be trusted: whatever comes is checked here, type, size and
  * normal form, before anybody else sees it. Numbers are little-endian, and so are variants.
  *
- * There is no I/O in the payloads, and no protocol in QTaskPeer.
+ * There is no I/O here.
  */
 
 #include "config.h"
 
-#include <errno.h>
 #include <glib/gi18n-lib.h>
 #include <math.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include "q-task-error.h"
 #include "q-task-protocol-private.h"
 
 static const char magic[8] = "QTASK\r\n\032";
-
-/* What is sent before the buffer is moved up */
-#define OUT_COMPACT_SIZE (256 * 1024)
 
 /* Numbers */
 
@@ -224,6 +215,35 @@ put_variant_type (GByteArray *head,
   g_byte_array_append (head, (const guint8 *) type, length);
 }
 
+/* Whether any bytes of the right size make a value of @type: an array of numbers, which is where
+ * there may be many. */
+static gboolean
+is_always_normal (const char *type,
+                  gsize size)
+{
+  if (type[0] != 'a' || type[1] == '\0' || type[2] != '\0')
+    return FALSE;
+
+  switch (type[1])
+    {
+    case 'y':
+      return TRUE;
+    case 'n':
+    case 'q':
+      return size % 2 == 0;
+    case 'i':
+    case 'u':
+    case 'h':
+      return size % 4 == 0;
+    case 'x':
+    case 't':
+    case 'd':
+      return size % 8 == 0;
+    default:
+      return FALSE;
+    }
+}
+
 /* The rest of the payload. */
 static GVariant *
 take_variant (Reader *reader)
@@ -233,6 +253,7 @@ take_variant (Reader *reader)
   g_autofree char *type = NULL;
   guint32 length;
   const guint8 *data;
+  gboolean is_normal;
   gsize size;
 
   if (!take_u32 (reader, &length) || length > Q_TASK_PROTOCOL_OVERHEAD / 4)
@@ -248,9 +269,10 @@ take_variant (Reader *reader)
 
   /* This also aligns it. */
   bytes = g_bytes_new (data, size);
-  variant = g_variant_ref_sink (g_variant_new_from_bytes (G_VARIANT_TYPE (type), bytes, FALSE));
+  is_normal = is_always_normal (type, size);
+  variant = g_variant_ref_sink (g_variant_new_from_bytes (G_VARIANT_TYPE (type), bytes, is_normal));
 
-  if (!g_variant_is_normal_form (variant))
+  if (!is_normal && !g_variant_is_normal_form (variant))
     return NULL;
 
   if (G_BYTE_ORDER == G_BIG_ENDIAN)
@@ -517,235 +539,4 @@ q_task_protocol_get_credit (const guint8 *data,
     return set_malformed (error, "credit");
 
   return TRUE;
-}
-
-/* Peers */
-
-static gboolean
-is_socket (int fd)
-{
-  int type;
-  socklen_t length = sizeof type;
-
-  return getsockopt (fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0;
-}
-
-/* Takes over the descriptors, which may be equal, and do not block if they are no sockets. */
-void
-q_task_peer_init (QTaskPeer *peer,
-                  int in_fd,
-                  int out_fd,
-                  guint32 known_types,
-                  guint64 max_message_size)
-{
-  memset (peer, 0, sizeof *peer);
-  peer->in_fd = in_fd;
-  peer->out_fd = out_fd;
-  peer->in_is_socket = is_socket (in_fd);
-  peer->out_is_socket = is_socket (out_fd);
-  peer->out = g_byte_array_new ();
-  g_mutex_init (&peer->lock);
-  q_task_wire_decoder_init (&peer->decoder, known_types,
-                            MIN (max_message_size + Q_TASK_PROTOCOL_OVERHEAD, G_MAXUINT32));
-}
-
-/* Nobody is to be reading. */
-void
-q_task_peer_close (QTaskPeer *peer)
-{
-  g_mutex_lock (&peer->lock);
-
-  if (peer->in_fd >= 0)
-    close (peer->in_fd);
-  if (peer->out_fd >= 0 && peer->out_fd != peer->in_fd)
-    close (peer->out_fd);
-  peer->in_fd = peer->out_fd = -1;
-  peer->is_broken = TRUE;
-  g_atomic_int_set (&peer->is_pending, FALSE);
-
-  g_mutex_unlock (&peer->lock);
-}
-
-void
-q_task_peer_clear (QTaskPeer *peer)
-{
-  q_task_peer_close (peer);
-  q_task_wire_decoder_clear (&peer->decoder);
-  g_clear_pointer (&peer->out, g_byte_array_unref);
-  g_mutex_clear (&peer->lock);
-}
-
-/* As writev(), with no SIGPIPE. */
-static gssize
-write_vectors (QTaskPeer *peer,
-               struct iovec *vectors,
-               int n_vectors)
-{
-  struct msghdr message = { .msg_iov = vectors, .msg_iovlen = n_vectors };
-  struct timespec now = { 0, 0 };
-  sigset_t pipe_set;
-  sigset_t old_set;
-  sigset_t pending_set;
-  gboolean was_pending;
-  gssize n;
-  int saved_errno;
-
-  if (peer->out_is_socket)
-    {
-      do
-        n = sendmsg (peer->out_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-      while (n < 0 && errno == EINTR);
-
-      return n;
-    }
-
-  /* A pipe has no flag for it: it is blocked meanwhile, and taken away if it was raised. */
-  sigemptyset (&pipe_set);
-  sigaddset (&pipe_set, SIGPIPE);
-  pthread_sigmask (SIG_BLOCK, &pipe_set, &old_set);
-  sigpending (&pending_set);
-  was_pending = sigismember (&pending_set, SIGPIPE) == 1;
-
-  do
-    n = writev (peer->out_fd, vectors, n_vectors);
-  while (n < 0 && errno == EINTR);
-
-  saved_errno = errno;
-  if (n < 0 && errno == EPIPE && !was_pending)
-    while (sigtimedwait (&pipe_set, NULL, &now) < 0 && errno == EINTR)
-      ;
-
-  pthread_sigmask (SIG_SETMASK, &old_set, NULL);
-  errno = saved_errno;
-
-  return n;
-}
-
-static void
-set_pending_locked (QTaskPeer *peer)
-{
-  g_atomic_int_set (&peer->is_pending, peer->out->len > peer->out_start);
-}
-
-static gboolean
-break_locked (QTaskPeer *peer)
-{
-  peer->is_broken = TRUE;
-  peer->out_start = 0;
-  g_byte_array_set_size (peer->out, 0);
-  set_pending_locked (peer);
-
-  return FALSE;
-}
-
-/* Sends what was accepted before, as far as it goes. */
-gboolean
-q_task_peer_flush_locked (QTaskPeer *peer)
-{
-  while (!peer->is_broken && peer->out->len > peer->out_start)
-    {
-      struct iovec vector = { peer->out->data + peer->out_start, peer->out->len - peer->out_start };
-      gssize n = write_vectors (peer, &vector, 1);
-
-      if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-        break;
-      if (n < 0)
-        return break_locked (peer);
-
-      peer->out_start += n;
-      if (peer->out_start == peer->out->len)
-        {
-          /* What a large frame took is given back. */
-          if (peer->out->len > OUT_COMPACT_SIZE)
-            {
-              g_byte_array_unref (peer->out);
-              peer->out = g_byte_array_new ();
-            }
-          g_byte_array_set_size (peer->out, 0);
-          peer->out_start = 0;
-        }
-    }
-
-  set_pending_locked (peer);
-
-  return !peer->is_broken;
-}
-
-/* Accepts a frame, and sends it as far as it goes. */
-gboolean
-q_task_peer_send_locked (QTaskPeer *peer,
-                         guint8 type,
-                         gconstpointer head,
-                         gsize head_size,
-                         gconstpointer data,
-                         gsize data_size)
-{
-  guint8 header[Q_TASK_WIRE_HEADER_SIZE];
-  struct iovec vectors[3] = {
-    { header, sizeof header },
-    { (gpointer) head, head_size },
-    { (gpointer) data, data_size },
-  };
-  gsize sent = 0;
-
-  if (peer->is_broken)
-    return FALSE;
-
-  q_task_wire_encode_header (header, head_size + data_size, type);
-
-  if (peer->out->len == peer->out_start)
-    {
-      gssize n = write_vectors (peer, vectors, G_N_ELEMENTS (vectors));
-
-      if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
-        return break_locked (peer);
-
-      sent = n > 0 ? (gsize) n : 0;
-    }
-
-  if (G_LIKELY (sent == sizeof header + head_size + data_size))
-    return TRUE;
-
-  for (guint i = 0; i < G_N_ELEMENTS (vectors); i++)
-    {
-      gsize skip = MIN (sent, vectors[i].iov_len);
-
-      sent -= skip;
-      if (vectors[i].iov_len > skip)
-        g_byte_array_append (peer->out, (const guint8 *) vectors[i].iov_base + skip,
-                             vectors[i].iov_len - skip);
-    }
-
-  set_pending_locked (peer);
-
-  return TRUE;
-}
-
-/* Reads once into the decoder, which has asked for more. With @wait it may block until there is
- * something to read, but does not promise to. */
-QTaskPeerResult
-q_task_peer_receive (QTaskPeer *peer,
-                     gboolean wait)
-{
-  guint8 *space;
-  gsize size = q_task_wire_decoder_get_space (&peer->decoder, &space);
-  gssize n;
-
-  do
-    {
-      if (peer->in_is_socket)
-        n = recv (peer->in_fd, space, size, wait ? 0 : MSG_DONTWAIT);
-      else
-        n = read (peer->in_fd, space, size);
-    }
-  while (n < 0 && errno == EINTR);
-
-  if (n > 0)
-    {
-      q_task_wire_decoder_advance (&peer->decoder, n);
-      return Q_TASK_PEER_DATA;
-    }
-
-  return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? Q_TASK_PEER_AGAIN
-                                                            : Q_TASK_PEER_EOF;
 }
