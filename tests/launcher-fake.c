@@ -17,12 +17,15 @@
  *   deaf          the same, and signals that can be ignored are
  *   signal=N      dies of it
  *   exit=N        exits so
+ *   first=PATH    makes that file; if it is there already, goes on after “then”
+ *   then          nothing
  *
  * After the last it exits with 0. It talks over what QTASK_FD names, or over its standard input and
  * output.
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -221,7 +224,20 @@ main (int argc,
     in_fd = out_fd = atoi (number);
 
   for (int i = 1; i < argc; i++)
-    do_step (argv[i]);
+    {
+      const char *path = after (argv[i], "first=");
+
+      if (path == NULL)
+        {
+          if (strcmp (argv[i], "then") != 0)
+            do_step (argv[i]);
+          continue;
+        }
+
+      if (open (path, O_CREAT | O_EXCL | O_CLOEXEC, 0600) < 0)
+        while (i + 1 < argc && strcmp (argv[i], "then") != 0)
+          i++;
+    }
 
   _exit (0);
 }
