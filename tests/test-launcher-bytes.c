@@ -110,6 +110,7 @@ test_cut (gconstpointer then)
       QTaskLauncher *launcher = launcher_new_fake ("request", part, then, "deaf", NULL);
       Answer answer = ANSWER_INIT;
 
+      q_task_launcher_set_kill_timeout (launcher, 500);
       g_assert_true (q_task_open_channel (answer_prepare (&answer), NULL));
       answer_run (&answer, launcher, "", NULL);
       answer_wait (&answer);

@@ -89,8 +89,11 @@ launcher_test_get_folder (void)
 
 /* Processes */
 
+/* Those that have not ended, or all; the numbers of the first @n_pids are written to @pids. */
 static guint
-count_of_state (gboolean with_zombies)
+list_of_state (gboolean with_zombies,
+               int *pids,
+               guint n_pids)
 {
   g_autoptr (GDir) dir = g_dir_open ("/proc", 0, NULL);
   const char *name;
@@ -112,24 +115,35 @@ count_of_state (gboolean with_zombies)
         continue;
 
       end = strrchr (stat, ')');
-      if (end != NULL && sscanf (end + 1, " %c %d", &state, &parent) == 2 && parent == getpid () &&
-          (with_zombies || state != 'Z'))
-        n++;
+      if (end == NULL || sscanf (end + 1, " %c %d", &state, &parent) != 2 || parent != getpid () ||
+          (!with_zombies && state == 'Z'))
+        continue;
+
+      if (n < n_pids)
+        pids[n] = atoi (name);
+      n++;
     }
 
   return n;
 }
 
 guint
+list_children (int *pids,
+               guint n_pids)
+{
+  return MIN (list_of_state (FALSE, pids, n_pids), n_pids);
+}
+
+guint
 count_running_children (void)
 {
-  return count_of_state (FALSE);
+  return list_of_state (FALSE, NULL, 0);
 }
 
 guint
 count_children (void)
 {
-  return count_of_state (TRUE);
+  return list_of_state (TRUE, NULL, 0);
 }
 
 gboolean

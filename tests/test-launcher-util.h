@@ -105,6 +105,8 @@ GError        *launcher_call_error      (QTaskLauncher  *launcher,
 /* Processes that this one has started: those that run, or all, with those not reaped */
 guint          count_running_children   (void);
 guint          count_children           (void);
+guint          list_children            (int            *pids,
+                                         guint           n_pids);
 
 /* Whether there is no such process, reaped and all */
 gboolean       process_is_gone          (int             pid);
