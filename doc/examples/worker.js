@@ -42,12 +42,12 @@ function shout(task) {
 
 // What it throws becomes the error of the task.
 function serve(task, request) {
-    const [what, argument] = request.recursiveUnpack();
+    const [what, argument] = request.deepUnpack();
     let result;
     if (what === 'echo')
-        result = request.get_child_value(1).get_variant();
+        result = argument;
     else if (what === 'count-primes')
-        result = countPrimes(task, argument);
+        result = countPrimes(task, argument.unpack());
     else if (what === 'shout')
         result = shout(task);
     else

@@ -38,11 +38,12 @@ def shout(task):
 
 # What it raises becomes the error of the task.
 def serve(task, request):
-    what, argument = request.unpack()
+    what = request.get_child_value(0).get_string()
+    argument = request.get_child_value(1).get_variant()
     if what == 'echo':
-        result = request.get_child_value(1).get_variant()
+        result = argument
     elif what == 'count-primes':
-        result = count_primes(task, argument)
+        result = count_primes(task, argument.unpack())
     elif what == 'shout':
         result = shout(task)
     else:
