@@ -94,8 +94,12 @@ q_task_launcher_core_finish (QTaskLauncherCore *core G_GNUC_UNUSED,
                              gboolean is_here)
 {
   QTaskPrivate *priv = q_task_get_private (task);
-  gboolean is_stopped = end.error != NULL && (q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0;
-  QTaskState state = is_stopped ? Q_TASK_STATE_STOPPED : Q_TASK_STATE_FINISHED;
+  guint word = q_task_get_word (priv);
+  QTaskState state = Q_TASK_STATE_FINISHED;
+
+  if (q_task_word_get_state (word) == Q_TASK_STATE_STOPPED ||
+      (end.error != NULL && (word & Q_TASK_WORD_STOP) != 0))
+    state = Q_TASK_STATE_STOPPED;
 
   q_task_process_unwatch_channel (task);
 
@@ -160,6 +164,7 @@ q_task_launcher_core_assign_locked (QTaskProcess *process,
 {
   process->state = Q_TASK_PROCESS_BUSY;
   process->task = task;
+  process->is_starting = TRUE;
   process->is_owned = FALSE;
   process->is_asked = FALSE;
   process->kill_at = 0;
@@ -426,6 +431,34 @@ static const QTaskRunnerFuncs runner_funcs = {
   .ref = core_runner_ref,
   .unref = core_runner_unref,
 };
+
+/* Queues a task that runs, and that no process has, again, before others. Takes the reference of
+ * its run. To be called with no lock held. */
+void
+q_task_launcher_core_requeue (QTaskLauncherCore *core,
+                              QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  g_autoptr (QTask) hold = g_object_ref (task);
+
+  q_task_set_queued (task);
+
+  g_mutex_lock (&core->lock);
+  enqueue_locked (core, task, G_MININT64);
+  q_task_launcher_core_wake_locked (core);
+  g_mutex_unlock (&core->lock);
+
+  /* Asked to stop while it seemed to run. */
+  if ((q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0 && core_withdraw (&core->runner, task))
+    {
+      QTaskProcessEnd end = { 0 };
+
+      end.error = q_task_new_stop_error (q_task_get_word (priv) & Q_TASK_WORD_TIMED_OUT
+                                           ? Q_TASK_STOP_TIMEOUT
+                                           : Q_TASK_STOP_CANCEL);
+      q_task_launcher_core_finish (core, task, end, FALSE);
+    }
+}
 
 /* The source of an owner */
 

@@ -127,6 +127,10 @@ tend_gone_locked (QTaskProcess *process,
 
   reap_locked (process);
 
+  /* Whoever starts its task is about to see that it has gone, and wakes the manager. */
+  if (process->pid == 0 && process->is_starting)
+    return NEVER;
+
   if (process->pid != 0)
     {
       if (now >= process->kill_at)

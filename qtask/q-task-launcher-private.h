@@ -75,6 +75,8 @@ void               q_task_launcher_core_finish  (QTaskLauncherCore       *core,
                                                  QTask                   *task,
                                                  QTaskProcessEnd          end,
                                                  gboolean                 is_here);
+void               q_task_launcher_core_requeue (QTaskLauncherCore       *core,
+                                                 QTask                   *task);
 void               q_task_launcher_core_next    (QTaskProcess            *process);
 void               q_task_launcher_core_wake    (QTaskLauncherCore       *core);
 

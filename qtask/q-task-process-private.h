@@ -42,7 +42,8 @@ struct _QTaskProcess
   GPid               pid;        /* 0 once it was reaped */
   int                status;     /* of waitpid(), then */
   QTask             *task;       /* owned: the reference of the run */
-  guint              n_tasks;
+  gboolean           is_starting; /* somebody sends its request, and until then has it too */
+  guint              n_tasks;    /* that it has done */
   gboolean           is_owned;   /* its source is to read; else the manager does */
   gint64             takeover_at;
   gint64             idle_since;
@@ -90,8 +91,6 @@ void          q_task_process_unref        (QTaskProcess            *process);
 
 void          q_task_process_watch_channel (QTask                *task);
 void          q_task_process_unwatch_channel (QTask              *task);
-gboolean      q_task_process_take_task    (QTaskProcess            *process,
-                                           QTask                   *task);
 gboolean      q_task_process_start_task   (QTaskProcess            *process,
                                            QTask                   *task);
 void          q_task_process_cancel_task  (QTaskProcess            *process,

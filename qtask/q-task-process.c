@@ -433,82 +433,34 @@ limit_channel (QTaskProcess *process,
     q_task_channel_set_max_message_size (worker_channel, process->max_message_size);
 }
 
-/* Takes the task from the process; whoever does so ends it. */
-gboolean
-q_task_process_take_task (QTaskProcess *process,
-                          QTask *task)
+/* The process does not have the task any more, whose run the caller has now. */
+static void
+take_task_locked (QTaskProcess *process,
+                  QTask *task)
 {
-  gboolean is_taken;
+  g_assert (process->task == task);
 
-  g_mutex_lock (&process->core->lock);
-
-  is_taken = process->task == task;
-  if (is_taken)
-    {
-      ((QTaskJob *) q_task_get_private (task)->worker_data)->process = NULL;
-      process->task = NULL;
-      process->kill_at = 0;
-      process->is_asked = FALSE;
-    }
-
-  g_mutex_unlock (&process->core->lock);
-
-  return is_taken;
+  ((QTaskJob *) q_task_get_private (task)->worker_data)->process = NULL;
+  process->task = NULL;
+  process->kill_at = 0;
+  process->is_asked = FALSE;
 }
 
-/* Sends the request of @task, which the process was given. Takes a reference to it, besides that
- * of the run, since it may be over before this returns. Returns FALSE if it was stopped on its way
- * here; then the process does not have it any more. To be called with no lock held. */
-gboolean
-q_task_process_start_task (QTaskProcess *process,
-                           QTask *task)
+/* Sends the request of @task. Returns whether that went, in whole or in part, or waits to; if not,
+ * the process has ended. */
+static gboolean
+send_request (QTaskProcess *process,
+              QTask *task,
+              GVariant *request)
 {
-  QTaskLauncherCore *core = process->core;
-  QTaskPrivate *priv = q_task_get_private (task);
   QTaskPeer *peer = &process->peer;
-  g_autoptr (QTask) hold = task;
-  g_autoptr (GVariant) request = NULL;
-  g_autoptr (GByteArray) head = NULL;
   QTaskChannel *channel = get_worker_channel (task);
-  gboolean is_pending;
-  gsize size;
-
-  /* If the process has ended, the manager may have ended the task. */
-  g_mutex_lock (&core->lock);
-  if (process->task == task)
-    request = g_variant_ref (((QTaskJob *) priv->worker_data)->request);
-  g_mutex_unlock (&core->lock);
-
-  if (request == NULL)
-    return TRUE;
-
-  /* The limit of the launcher may have been lowered before the process was started. */
-  size = g_variant_get_size (request);
-  if (size > process->max_message_size && q_task_process_take_task (process, task))
-    {
-      QTaskProcessEnd end = { 0 };
-
-      q_task_protocol_check_variant (request, process->max_message_size, &end.error);
-      q_task_set_running (task);
-      q_task_launcher_core_finish (core, task, end, FALSE);
-      return FALSE;
-    }
-
-  if (!q_task_set_running (task))
-    {
-      if (q_task_process_take_task (process, task))
-        {
-          q_task_process_unwatch_channel (task);
-          q_task_unwatch_stop (task);
-          q_task_end_run (task, NULL, Q_TASK_STATE_STOPPED);
-        }
-      return FALSE;
-    }
+  g_autoptr (GByteArray) head = g_byte_array_sized_new (128);
+  gsize size = g_variant_get_size (request);
+  gboolean is_sent;
 
   if (channel != NULL)
     limit_channel (process, task, channel);
-
-  head = g_byte_array_sized_new (128);
 
   g_mutex_lock (&peer->lock);
 
@@ -522,21 +474,94 @@ q_task_process_start_task (QTaskProcess *process,
 
   q_task_protocol_put_request (head, channel != NULL ? Q_TASK_REQUEST_HAS_CHANNEL : 0,
                                q_task_get_name (task), request);
-  if (!peer->is_broken)
+
+  is_sent = q_task_peer_send_locked (peer, Q_TASK_FRAME_REQUEST, head->data, head->len,
+                                     size > 0 ? g_variant_get_data (request) : NULL, size);
+  if (is_sent)
     process->sending = task;
   process->window = 0;
   process->sent_end = FALSE;
 
-  q_task_peer_send_locked (peer, Q_TASK_FRAME_REQUEST, head->data, head->len,
-                           size > 0 ? g_variant_get_data (request) : NULL, size);
-  is_pending = g_atomic_int_get (&peer->is_pending);
-
   g_mutex_unlock (&peer->lock);
 
-  if (channel != NULL)
+  return is_sent;
+}
+
+typedef enum
+{
+  START_SENT,
+  START_OVER, /* stopped on its way here, or no request for this process */
+  START_LOST  /* the process has ended before it heard of the task */
+} StartResult;
+
+static StartResult
+start_task (QTaskProcess *process,
+            QTask *task,
+            QTaskProcessEnd *end)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  GVariant *request = ((QTaskJob *) priv->worker_data)->request;
+
+  if (!q_task_set_running (task))
+    return START_OVER;
+
+  /* The limit of the launcher may have been lowered before the process was started. */
+  if (!q_task_protocol_check_variant (request, process->max_message_size, &end->error))
+    return START_OVER;
+
+  if (!send_request (process, task, request))
+    return START_LOST;
+
+  return START_SENT;
+}
+
+/* Starts @task, which the process was given. Takes a reference to it, besides that of the run. If it
+ * returns FALSE, the process does not have it any more. To be called with no lock held. */
+gboolean
+q_task_process_start_task (QTaskProcess *process,
+                           QTask *given_task)
+{
+  QTaskLauncherCore *core = process->core;
+  g_autoptr (QTask) task = given_task;
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskProcessEnd end = { 0 };
+  StartResult result = start_task (process, task, &end);
+
+  g_mutex_lock (&core->lock);
+
+  /* One that served before, and died while it idled, costs nobody an outcome; any other may not
+   * be able to start at all. */
+  if (result == START_LOST && process->n_tasks == 0)
+    result = START_SENT;
+
+  process->is_starting = FALSE;
+  if (result != START_SENT)
+    take_task_locked (process, task);
+  if (process->state == Q_TASK_PROCESS_GONE)
+    q_task_launcher_core_wake_locked (core);
+
+  g_mutex_unlock (&core->lock);
+
+  switch (result)
+    {
+    case START_OVER:
+      q_task_launcher_core_finish (core, task, end, FALSE);
+      return FALSE;
+
+    case START_LOST:
+      q_task_process_failed (process, NULL);
+      q_task_launcher_core_requeue (core, task);
+      return FALSE;
+
+    case START_SENT:
+    default:
+      break;
+    }
+
+  if (get_worker_channel (task) != NULL)
     pump (process);
 
-  if (is_pending)
+  if (g_atomic_int_get (&process->peer.is_pending))
     q_task_launcher_core_wake (core);
 
   if (G_UNLIKELY (q_task_dispatch_is_lost (priv->dispatch)))
@@ -657,16 +682,15 @@ static void
 end_task (QTaskProcess *process,
           QTask *task)
 {
-  gboolean is_taken;
-
   g_mutex_lock (&process->peer.lock);
   process->sending = NULL;
   g_mutex_unlock (&process->peer.lock);
 
   process->overflow = 0;
 
-  is_taken = q_task_process_take_task (process, task);
-  g_assert (is_taken);
+  g_mutex_lock (&process->core->lock);
+  take_task_locked (process, task);
+  g_mutex_unlock (&process->core->lock);
 }
 
 typedef enum
