@@ -32,12 +32,14 @@ test_result (void)
   for (guint i = 0; i < G_N_ELEMENTS (texts); i++)
     {
       g_autoptr (GVariant) value = g_variant_parse (NULL, texts[i], NULL, NULL, NULL);
+      g_autoptr (GVariant) wrapped = NULL;
       g_autoptr (GVariant) result = NULL;
       Answer answer = ANSWER_INIT;
 
       g_assert_nonnull (value);
-      result = launcher_call (launcher, "echo", g_variant_new_variant (value));
-      g_assert_cmpvariant (result, g_variant_new_variant (value));
+      wrapped = g_variant_ref_sink (g_variant_new_variant (value));
+      result = launcher_call (launcher, "echo", wrapped);
+      g_assert_cmpvariant (result, wrapped);
       g_clear_pointer (&result, g_variant_unref);
 
       /* A request of any type */
