@@ -302,7 +302,7 @@ test_cut (gconstpointer transport)
   g_byte_array_append (all, request_header, 5);
   g_byte_array_append (all, request->data, request->len);
 
-  for (guint i = 0; i < all->len; i += test_is_slow () ? 11 : 2)
+  for (guint i = 0; i < all->len; i += test_scaled (1000) < 1000 ? 11 : 2)
     {
       Worker worker;
 
@@ -410,7 +410,7 @@ test_oversize (void)
 static void
 test_garbage (void)
 {
-  for (int i = 0; i < (test_is_slow () ? 5 : 60); i++)
+  for (int i = 0; i < MIN (test_scaled (60), 60); i++)
     {
       guint8 bytes[100];
       guint size = (guint) g_test_rand_int_range (1, sizeof bytes);
