@@ -128,6 +128,9 @@ q_task_request_stop (QTask *task,
   if (reason == Q_TASK_STOP_LOST)
     q_task_close_channel (task);
 
+  if (q_task_get_member (priv) != NULL && (q_task_get_word (priv) & Q_TASK_WORD_FIXED) != 0)
+    q_task_member_funcs->failed (task);
+
   /* Last, since these run code of the user, who may wait for the task. */
   if (stop != NULL)
     g_cancellable_cancel (stop);

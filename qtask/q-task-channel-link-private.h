@@ -80,6 +80,16 @@ typedef struct
   gboolean is_waiting;
 } QTaskSleeper;
 
+/* QTaskInterrupt: has a function called when a cancellable is cancelled, in any thread. Who ends it
+ * does not wait, as g_cancellable_disconnect() does, for others who are told: they may wait for
+ * this thread. */
+typedef struct _QTaskInterrupt QTaskInterrupt;
+
+QTaskInterrupt *q_task_interrupt_begin (GCancellable   *cancellable,
+                                        void          (*func) (gpointer data),
+                                        gpointer        data);
+void            q_task_interrupt_end   (QTaskInterrupt *interrupt);
+
 /* What a reader wants, and gets: bytes, or a copy in its buffer. */
 struct _QTaskReceiver
 {
@@ -165,6 +175,7 @@ struct _QTaskLink
   int                   ref_count;        /* atomic */
   gsize                 capacity;         /* atomic */
   gsize                 max_message_size; /* atomic */
+  int                   n_reads;          /* atomic: asynchronous ones that wait */
 };
 
 void       q_task_link_init       (QTaskLink            *link,
@@ -173,6 +184,20 @@ QTaskLink *q_task_link_ref        (QTaskLink            *link);
 void       q_task_link_unref      (QTaskLink            *link);
 gsize      q_task_link_get_capacity (QTaskLink          *link);
 gsize      q_task_link_get_max_message_size (QTaskLink  *link);
+
+/* For @link NULL as for one that is closed. Errors are set where the result is one. */
+QTaskLinkResult q_task_link_read      (QTaskLink        *link,
+                                       QTaskReceiver    *receiver,
+                                       QTaskLinkMode     mode,
+                                       GCancellable     *cancellable,
+                                       GError          **error);
+gboolean        q_task_link_write     (QTaskLink        *link,
+                                       QTaskOutgoing    *outgoing,
+                                       QTaskLinkMode     mode,
+                                       GCancellable     *cancellable,
+                                       GError          **error);
+void            q_task_link_set_error (GError          **error,
+                                       QTaskLinkResult   result);
 
 void       q_task_link_new_pair   (QTaskLink           **first,
                                    QTaskLink           **second);
@@ -210,6 +235,34 @@ gboolean q_task_signal_open  (QTaskSignal  *signal,
 void     q_task_signal_set   (QTaskSignal  *signal);
 void     q_task_signal_unset (QTaskSignal  *signal);
 void     q_task_signal_close (QTaskSignal  *signal);
+
+/* That of a channel; NULL if it was made with g_object_new() */
+QTaskLink *q_task_channel_get_link (QTaskChannel *channel);
+
+/* Asynchronous calls */
+
+#define Q_TYPE_TASK_CHANNEL_CALL (q_task_channel_call_get_type ())
+G_DECLARE_FINAL_TYPE (QTaskChannelCall, q_task_channel_call, Q, TASK_CHANNEL_CALL, GObject)
+
+QTaskChannelCall *q_task_channel_call_new             (QTaskChannel         *channel,
+                                                       GCancellable         *cancellable,
+                                                       GAsyncReadyCallback   callback,
+                                                       gpointer              user_data,
+                                                       gpointer              tag);
+QTaskChannel     *q_task_channel_call_get_channel     (QTaskChannelCall     *call);
+GMainContext     *q_task_channel_call_get_context     (QTaskChannelCall     *call);
+GCancellable     *q_task_channel_call_get_cancellable (QTaskChannelCall     *call);
+gboolean          q_task_channel_call_is_returned     (QTaskChannelCall     *call);
+void              q_task_channel_call_return          (QTaskChannelCall     *call,
+                                                       GBytes               *message,
+                                                       GError               *error,
+                                                       gboolean              dispatched);
+gboolean          q_task_channel_call_is_valid        (gpointer              result,
+                                                       QTaskChannel         *channel,
+                                                       gpointer              tag);
+gboolean          q_task_channel_call_propagate       (QTaskChannelCall     *call,
+                                                       GBytes              **message,
+                                                       GError              **error);
 
 /* Sources */
 

@@ -132,7 +132,7 @@ message_new (QTaskOutgoing *outgoing)
 
   if (outgoing->bytes != NULL)
     g_bytes_ref (outgoing->bytes);
-  else if (outgoing->size > 0)
+  else if (outgoing->data != NULL)
     memcpy (message_payload (message), outgoing->data, outgoing->size);
 
   return message;
@@ -479,8 +479,7 @@ typedef struct
 } QTaskCancelClosure;
 
 static void
-sleeper_cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
-                      gpointer data)
+sleeper_cancelled (gpointer data)
 {
   QTaskCancelClosure *closure = data;
 
@@ -498,13 +497,12 @@ pipe_read_blocking (QTaskPipe *pipe,
   QTaskSleeper sleeper = { 0 };
   QTaskCancelClosure closure = { pipe, &sleeper };
   QTaskLinkResult result;
-  gulong handler = 0;
+  QTaskInterrupt *interrupt;
 
   sleeper.link.data = &sleeper;
   g_cond_init (&sleeper.cond);
 
-  if (cancellable != NULL)
-    handler = g_cancellable_connect (cancellable, G_CALLBACK (sleeper_cancelled_cb), &closure, NULL);
+  interrupt = q_task_interrupt_begin (cancellable, sleeper_cancelled, &closure);
 
   for (;;)
     {
@@ -540,7 +538,7 @@ pipe_read_blocking (QTaskPipe *pipe,
         break;
     }
 
-  g_cancellable_disconnect (cancellable, handler);
+  q_task_interrupt_end (interrupt);
   g_cond_clear (&sleeper.cond);
 
   return result;
@@ -601,15 +599,14 @@ pipe_write_blocking (QTaskPipe *pipe,
   QTaskPending pending = { 0 };
   QTaskTold told = { 0 };
   QTaskLinkResult result;
-  gulong handler = 0;
+  QTaskInterrupt *interrupt;
 
   g_cond_init (&sleeper.cond);
   pending.link.data = &sleeper;
   pending.message = message;
   pending.weight = q_task_link_weigh (message->size);
 
-  if (cancellable != NULL)
-    handler = g_cancellable_connect (cancellable, G_CALLBACK (sleeper_cancelled_cb), &closure, NULL);
+  interrupt = q_task_interrupt_begin (cancellable, sleeper_cancelled, &closure);
 
   g_mutex_lock (&pipe->lock);
 
@@ -642,7 +639,7 @@ pipe_write_blocking (QTaskPipe *pipe,
 
   unlock_and_tell (pipe, &told);
 
-  g_cancellable_disconnect (cancellable, handler);
+  q_task_interrupt_end (interrupt);
   g_cond_clear (&sleeper.cond);
 
   if (pending.message != NULL)

@@ -1,254 +1,17 @@
-/* q-task-channel-source.c: what tells a context, or a descriptor, of a channel
+/* q-task-channel-source.c: sources that tell a context of a channel
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * A QTaskWatch wakes a context, from any thread, as the QTaskDispatch of that context does: the
- * context may be on its way out in another thread, and only the dispatch knows how to wake it
- * then. A watch is armed by whoever found that there is nothing to do, under the lock of a link;
- * whoever changes that takes all armed watches out of the list under that lock, and delivers
- * them when it has let go of it. While a delivery is on its way the context will iterate
- * once more, so another one is not needed: in_flight is cleared by the owner before it looks
- * at the link again.
- *
  * A QTaskChannelSource is what q_task_channel_create_source() returns, and what asynchronous
  * calls wait with. Its functions run in the thread that iterates the context; it has no state
- * but what GLib protects. Over descriptors it also polls them.
+ * but what GLib protects. Over descriptors it also polls them. What cancels it wakes a watch, in
+ * place of a source of GCancellable, which is leaked or worse if it goes while another thread
+ * cancels.
  */
 
 #include "config.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <unistd.h>
-
-#if __has_include(<sys/eventfd.h>)
-#include <sys/eventfd.h>
-#define HAVE_EVENTFD 1
-#endif
-
 #include "q-task-channel-link-private.h"
-
-/* Watches */
-
-static void
-watch_delivered (QTaskDelivery *delivery,
-                 gboolean lost)
-{
-  QTaskWatch *watch = (QTaskWatch *) ((char *) delivery - G_STRUCT_OFFSET (QTaskWatch, delivery));
-
-  g_atomic_int_set (&watch->in_flight, FALSE);
-
-  if (watch->woken != NULL)
-    watch->woken (watch->data, lost);
-
-  q_task_watch_unref (watch);
-}
-
-/* Whoever calls this keeps @context alive meanwhile. */
-QTaskWatch *
-q_task_watch_new (QTaskDispatch *dispatch)
-{
-  QTaskWatch *watch = g_new0 (QTaskWatch, 1);
-
-  watch->ref_count = 1;
-  watch->delivery.func = watch_delivered;
-  watch->link.data = watch;
-  watch->dispatch = q_task_dispatch_ref (dispatch);
-
-  return watch;
-}
-
-QTaskWatch *
-q_task_watch_new_for_context (GMainContext *context)
-{
-  QTaskDispatch *dispatch = q_task_dispatch_ref_for_context (context);
-  QTaskWatch *watch = q_task_watch_new (dispatch);
-
-  q_task_dispatch_unref (dispatch);
-
-  return watch;
-}
-
-QTaskWatch *
-q_task_watch_ref (QTaskWatch *watch)
-{
-  g_atomic_int_inc (&watch->ref_count);
-
-  return watch;
-}
-
-void
-q_task_watch_unref (QTaskWatch *watch)
-{
-  if (!g_atomic_int_dec_and_test (&watch->ref_count))
-    return;
-
-  g_assert (!watch->is_armed);
-
-  if (watch->destroy != NULL)
-    watch->destroy (watch->data);
-
-  q_task_dispatch_unref (watch->dispatch);
-  g_free (watch);
-}
-
-void
-q_task_watch_arm (QTaskWatch *watch,
-                  GQueue *list)
-{
-  if (watch->is_armed)
-    return;
-
-  watch->is_armed = TRUE;
-  g_queue_push_tail_link (list, &watch->link);
-}
-
-void
-q_task_watch_disarm (QTaskWatch *watch,
-                     GQueue *list)
-{
-  if (!watch->is_armed)
-    return;
-
-  watch->is_armed = FALSE;
-  g_queue_unlink (list, &watch->link);
-}
-
-/* Puts @watch on the list of those to be woken without the lock, unless it is being woken. */
-void
-q_task_watch_collect (QTaskWatch *watch,
-                      QTaskWatch **woken)
-{
-  if (!g_atomic_int_compare_and_exchange (&watch->in_flight, FALSE, TRUE))
-    return;
-
-  watch->next_woken = *woken;
-  *woken = q_task_watch_ref (watch);
-}
-
-void
-q_task_watch_collect_all (GQueue *list,
-                          QTaskWatch **woken)
-{
-  GList *link;
-
-  while ((link = g_queue_pop_head_link (list)) != NULL)
-    {
-      QTaskWatch *watch = link->data;
-
-      watch->is_armed = FALSE;
-      q_task_watch_collect (watch, woken);
-    }
-}
-
-void
-q_task_watch_wake_all (QTaskWatch *woken)
-{
-  while (woken != NULL)
-    {
-      QTaskWatch *watch = woken;
-
-      /* May be woken again at once, and be in another list then. */
-      woken = g_steal_pointer (&watch->next_woken);
-      q_task_dispatch_deliver (watch->dispatch, &watch->delivery.node, G_PRIORITY_DEFAULT);
-    }
-}
-
-void
-q_task_watch_wake (QTaskWatch *watch)
-{
-  QTaskWatch *woken = NULL;
-
-  q_task_watch_collect (watch, &woken);
-  q_task_watch_wake_all (woken);
-}
-
-/* Signals */
-
-/* Fails when there are no descriptors left. */
-gboolean
-q_task_signal_open (QTaskSignal *signal,
-                    GError **error)
-{
-  gboolean opened;
-
-  if (signal->fds[0] >= 0)
-    return TRUE;
-
-#ifdef HAVE_EVENTFD
-  signal->fds[0] = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-  signal->fds[1] = signal->fds[0];
-  opened = signal->fds[0] >= 0;
-#else
-  opened = pipe (signal->fds) == 0;
-  if (opened)
-    for (int i = 0; i < 2; i++)
-      {
-        fcntl (signal->fds[i], F_SETFD, FD_CLOEXEC);
-        fcntl (signal->fds[i], F_SETFL, O_NONBLOCK);
-      }
-#endif
-
-  if (!opened)
-    {
-      int saved_errno = errno;
-
-      signal->fds[0] = signal->fds[1] = -1;
-      g_set_error_literal (error, G_IO_ERROR, g_io_error_from_errno (saved_errno), g_strerror (saved_errno));
-      return FALSE;
-    }
-
-  if (signal->is_set)
-    {
-      signal->is_set = FALSE;
-      q_task_signal_set (signal);
-    }
-
-  return TRUE;
-}
-
-/* Each call with the lock of whoever has the signal; also while it has no descriptor. */
-void
-q_task_signal_set (QTaskSignal *signal)
-{
-  guint64 one = 1;
-
-  if (signal->is_set)
-    return;
-
-  signal->is_set = TRUE;
-  if (signal->fds[1] >= 0)
-    while (write (signal->fds[1], &one, sizeof one) < 0 && errno == EINTR)
-      ;
-}
-
-void
-q_task_signal_unset (QTaskSignal *signal)
-{
-  guint64 count;
-
-  if (!signal->is_set)
-    return;
-
-  signal->is_set = FALSE;
-  if (signal->fds[0] >= 0)
-    while (read (signal->fds[0], &count, sizeof count) < 0 && errno == EINTR)
-      ;
-}
-
-void
-q_task_signal_close (QTaskSignal *signal)
-{
-  if (signal->fds[0] < 0)
-    return;
-
-  close (signal->fds[0]);
-  if (signal->fds[1] != signal->fds[0])
-    close (signal->fds[1]);
-
-  signal->fds[0] = signal->fds[1] = -1;
-}
 
 /* Sources */
 
@@ -269,6 +32,7 @@ typedef struct
   QTaskWatch *quiet;     /* of a message function: is woken in place of a
                           * dispatch, and nothing is looked at while it is on its way; not owned */
   GCancellable *cancellable;
+  gulong handler; /* on it, from the first prepare on */
   QTaskChannelSourceSide sides[2];
   int n_sides;
 } QTaskChannelSource;
@@ -278,8 +42,9 @@ look (QTaskChannelSource *self)
 {
   gboolean ready = FALSE;
 
-  if (self->pending != NULL)
-    return self->link->funcs->get_pending (self->link, self->pending) != Q_TASK_LINK_PENDING;
+  if (self->pending != NULL &&
+      self->link->funcs->get_pending (self->link, self->pending) != Q_TASK_LINK_PENDING)
+    return TRUE;
 
   for (int i = 0; i < self->n_sides; i++)
     {
@@ -337,6 +102,33 @@ is_quiet (QTaskChannelSource *self)
   return self->quiet != NULL && g_atomic_int_get (&self->quiet->in_flight);
 }
 
+static void
+source_cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
+                     gpointer data)
+{
+  q_task_watch_wake (data);
+}
+
+static void
+watch_closure_notify (gpointer data,
+                      GClosure *closure G_GNUC_UNUSED)
+{
+  q_task_watch_unref (data);
+}
+
+static void
+watch_cancellable (QTaskChannelSource *self)
+{
+  QTaskWatch *watch = self->pending != NULL ? self->pending->watch : self->sides[0].watch;
+
+  if (self->cancellable == NULL || self->handler != 0)
+    return;
+
+  self->handler = g_signal_connect_data (self->cancellable, "cancelled",
+                                         G_CALLBACK (source_cancelled_cb),
+                                         q_task_watch_ref (watch), watch_closure_notify, 0);
+}
+
 static gboolean
 channel_source_prepare (GSource *source,
                         int *timeout)
@@ -348,6 +140,8 @@ channel_source_prepare (GSource *source,
   for (int i = 0; i < self->n_sides; i++)
     if (self->sides[i].watch == NULL)
       self->sides[i].watch = q_task_watch_new_for_context (g_source_get_context (source));
+
+  watch_cancellable (self);
 
   if (!is_quiet (self) && look_and_wake (self))
     return TRUE;
@@ -402,6 +196,9 @@ static void
 channel_source_finalize (GSource *source)
 {
   QTaskChannelSource *self = (QTaskChannelSource *) source;
+
+  if (self->handler != 0)
+    g_signal_handler_disconnect (self->cancellable, self->handler);
 
   for (int i = 0; i < self->n_sides; i++)
     if (self->sides[i].watch != NULL)
@@ -472,14 +269,7 @@ q_task_channel_source_new (QTaskLink *link,
     self->sides[i].poll.fd = -1;
 
   if (cancellable != NULL)
-    {
-      GSource *child = g_cancellable_source_new (cancellable);
-
-      self->cancellable = g_object_ref (cancellable);
-      g_source_set_dummy_callback (child);
-      g_source_add_child_source (source, child);
-      g_source_unref (child);
-    }
+    self->cancellable = g_object_ref (cancellable);
 
   return source;
 }

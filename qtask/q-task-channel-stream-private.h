@@ -97,8 +97,7 @@ void            q_task_stream_poll                       (GMutex           *mute
                                                           struct pollfd    *fds,
                                                           int               n_fds);
 void            q_task_stream_close_fds                  (QTaskStreamLink  *self);
-void            q_task_stream_cancelled_cb               (GCancellable     *cancellable,
-                                                          gpointer          data);
+void            q_task_stream_cancelled                  (gpointer          data);
 void            q_task_stream_end_frame_locked           (QTaskStreamLink  *self,
                                                           QTaskOutFrame    *frame,
                                                           QTaskLinkResult   result,

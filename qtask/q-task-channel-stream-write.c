@@ -514,12 +514,12 @@ write_blocking (QTaskStreamLink *self,
   QTaskSleeper *sleeper = frame->sleeper;
   QTaskStreamCancel cancel = { &self->out_lock, sleeper, &self->out_signal };
   gboolean deliver = FALSE;
-  gulong handler = 0;
+  QTaskInterrupt *interrupt = NULL;
 
   if (cancellable != NULL)
     {
       g_mutex_unlock (&self->out_lock);
-      handler = g_cancellable_connect (cancellable, G_CALLBACK (q_task_stream_cancelled_cb), &cancel, NULL);
+      interrupt = q_task_interrupt_begin (cancellable, q_task_stream_cancelled, &cancel);
       g_mutex_lock (&self->out_lock);
     }
 
@@ -593,7 +593,7 @@ write_blocking (QTaskStreamLink *self,
     q_task_stream_close_fds (self);
   if (deliver)
     schedule_flush (self);
-  g_cancellable_disconnect (cancellable, handler);
+  q_task_interrupt_end (interrupt);
 
   return frame->result;
 }

@@ -112,8 +112,7 @@ q_task_stream_has_looked (gboolean in_vain,
 }
 
 void
-q_task_stream_cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
-                            gpointer data)
+q_task_stream_cancelled (gpointer data)
 {
   QTaskStreamCancel *cancel = data;
 
@@ -351,13 +350,11 @@ read_blocking (QTaskStreamLink *self,
   QTaskStreamCancel cancel = { &self->in_lock, &sleeper, &self->in_signal };
   QTaskWatch *woken = NULL;
   QTaskLinkResult result;
-  gulong handler = 0;
+  QTaskInterrupt *interrupt;
 
   g_cond_init (&sleeper.cond);
   sleeper.link.data = &sleeper;
-
-  if (cancellable != NULL)
-    handler = g_cancellable_connect (cancellable, G_CALLBACK (q_task_stream_cancelled_cb), &cancel, NULL);
+  interrupt = q_task_interrupt_begin (cancellable, q_task_stream_cancelled, &cancel);
 
   g_mutex_lock (&self->in_lock);
 
@@ -452,7 +449,7 @@ read_blocking (QTaskStreamLink *self,
   if (g_atomic_int_get (&self->is_closed))
     q_task_stream_close_fds (self);
 
-  g_cancellable_disconnect (cancellable, handler);
+  q_task_interrupt_end (interrupt);
   g_cond_clear (&sleeper.cond);
 
   return result;

@@ -4,8 +4,8 @@
  *
  * The object is a handle on its link, which carries the messages and has the locks: in memory
  * (q-task-channel-pipe.c) or over descriptors (q-task-channel-stream.c). Here are the calls of
- * the API, the asynchronous ones, and who has the message function. All functions run in
- * any thread.
+ * the API, but for the asynchronous ones (q-task-channel-async.c), and who has the message
+ * function. All functions run in any thread.
  *
  *   link      never changes
  *   messages  with the lock, which is not held while anything else is called
@@ -62,6 +62,12 @@
  * memory is allocated for what a peer only claims to send. `SIGPIPE` is never
  * raised.
  *
+ * No thread is kept to send what the kernel does not take at once. Messages that
+ * [method@QTask.TaskChannel.try_write] and [method@QTask.TaskChannel.write_async] accepted leave
+ * only while the context is iterated that was thread-default when the channel was made, or while
+ * calls are made on this end; the peer does not see the end before they have left. Where no loop
+ * runs, use calls that block, or make the channel in a context that is iterated.
+ *
  * All functions of a channel may be called from any thread. Several threads may write to one
  * end, and several may read from one: each message is read once.
  *
@@ -74,7 +80,6 @@ struct _QTaskChannel
   QTaskLink *link; /* NULL if made with g_object_new(), which is as good as closed */
   GMutex lock;
   QTaskMessages *messages;
-  int n_reads; /* atomic: asynchronous ones that wait */
 };
 
 enum
@@ -92,145 +97,10 @@ G_DEFINE_FINAL_TYPE (QTaskChannel, q_task_channel, G_TYPE_OBJECT)
 /* How long an owner that waits is kept from looking at what it waits for */
 #define SERVE_SLICE_USEC 2000
 
-/* Links */
-
-void
-q_task_link_init (QTaskLink *link,
-                  const QTaskLinkFuncs *funcs)
-{
-  link->funcs = funcs;
-  link->ref_count = 1;
-  link->capacity = Q_TASK_CHANNEL_DEFAULT_CAPACITY;
-  link->max_message_size = Q_TASK_CHANNEL_DEFAULT_MAX_MESSAGE_SIZE;
-}
-
 QTaskLink *
-q_task_link_ref (QTaskLink *link)
+q_task_channel_get_link (QTaskChannel *channel)
 {
-  g_atomic_int_inc (&link->ref_count);
-
-  return link;
-}
-
-void
-q_task_link_unref (QTaskLink *link)
-{
-  if (g_atomic_int_dec_and_test (&link->ref_count))
-    link->funcs->free (link);
-}
-
-gsize
-q_task_link_get_capacity (QTaskLink *link)
-{
-  return (gsize) g_atomic_pointer_get (&link->capacity);
-}
-
-gsize
-q_task_link_get_max_message_size (QTaskLink *link)
-{
-  return (gsize) g_atomic_pointer_get (&link->max_message_size);
-}
-
-/* Results */
-
-/* Sets @error where the result of a call is one. */
-static void
-set_error (GError **error,
-           QTaskLinkResult result)
-{
-  switch (result)
-    {
-    case Q_TASK_LINK_WOULD_BLOCK:
-      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK, _ ("The channel is not ready"));
-      break;
-
-    case Q_TASK_LINK_CANCELLED:
-      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CANCELLED, _ ("Operation was cancelled"));
-      break;
-
-    case Q_TASK_LINK_BROKEN:
-      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_BROKEN_PIPE, _ ("The other end of the channel is closed"));
-      break;
-
-    case Q_TASK_LINK_CLOSED:
-      g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CLOSED, _ ("The channel is closed"));
-      break;
-
-    case Q_TASK_LINK_DONE:
-    case Q_TASK_LINK_END:
-    case Q_TASK_LINK_FAILED:
-      break;
-
-    case Q_TASK_LINK_PENDING:
-    default:
-      g_assert_not_reached ();
-    }
-}
-
-static QTaskLinkResult
-channel_read (QTaskChannel *channel,
-              QTaskReceiver *receiver,
-              QTaskLinkMode mode,
-              GCancellable *cancellable,
-              GError **error)
-{
-  QTaskLinkResult result;
-
-  if (g_cancellable_is_cancelled (cancellable))
-    result = Q_TASK_LINK_CANCELLED;
-  else if (channel->link == NULL)
-    result = Q_TASK_LINK_CLOSED;
-  else
-    result = channel->link->funcs->read (channel->link, receiver, mode, cancellable, error);
-
-  set_error (error, result);
-
-  return result;
-}
-
-/* Whether the channel takes messages of that size. */
-static gboolean
-check_size (QTaskChannel *channel,
-            gsize size,
-            GError **error)
-{
-  gsize max;
-
-  if (channel->link == NULL)
-    return TRUE;
-
-  max = q_task_link_get_max_message_size (channel->link);
-  if (size <= max)
-    return TRUE;
-
-  g_set_error (error, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE,
-               _ ("A message of %" G_GSIZE_FORMAT " bytes is larger than the limit of %" G_GSIZE_FORMAT),
-                  size, max);
-  return FALSE;
-}
-
-static gboolean
-channel_write (QTaskChannel *channel,
-               QTaskOutgoing *outgoing,
-               QTaskLinkMode mode,
-               GCancellable *cancellable,
-               GError **error)
-{
-  QTaskLinkResult result;
-
-  if (!check_size (channel, outgoing->size, error))
-    return FALSE;
-
-  if (g_cancellable_is_cancelled (cancellable))
-    result = Q_TASK_LINK_CANCELLED;
-  else if (channel->link == NULL)
-    result = Q_TASK_LINK_CLOSED;
-  else
-    result = channel->link->funcs->write (channel->link, outgoing, mode, cancellable, error);
-
-  set_error (error, result);
-
-  return result == Q_TASK_LINK_DONE;
+  return channel->link;
 }
 
 /* The message function */
@@ -521,8 +391,9 @@ q_task_channel_new_pair (QTaskChannel **first,
  * says of the descriptor.
  *
  * May be called from any thread. What [method@QTask.TaskChannel.try_write] and
- * [method@QTask.TaskChannel.write_async] leave unsent is sent by the thread-default context of
- * the caller, or by whichever call on the channel comes next.
+ * [method@QTask.TaskChannel.write_async] accept, and the kernel does not take at once, leaves
+ * only while the thread-default context of the caller is iterated, or while calls are made on
+ * the channel.
  *
  * Returns: (transfer full): a new channel, or %NULL with @error set
  *
@@ -564,8 +435,9 @@ q_task_channel_new_from_socket (GSocket *socket,
  * writing as it must be, or is a socket that is not a stream.
  *
  * May be called from any thread. What [method@QTask.TaskChannel.try_write] and
- * [method@QTask.TaskChannel.write_async] leave unsent is sent by the thread-default context of
- * the caller, or by whichever call on the channel comes next.
+ * [method@QTask.TaskChannel.write_async] accept, and the kernel does not take at once, leaves
+ * only while the thread-default context of the caller is iterated, or while calls are made on
+ * the channel.
  *
  * Returns: (transfer full): a new channel, or %NULL with @error set
  *
@@ -728,7 +600,7 @@ q_task_channel_write (QTaskChannel *channel,
   g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  return channel_write (channel, &outgoing, Q_TASK_LINK_WAIT, cancellable, error);
+  return q_task_link_write (channel->link, &outgoing, Q_TASK_LINK_WAIT, cancellable, error);
 }
 
 /**
@@ -764,7 +636,7 @@ q_task_channel_write_bytes (QTaskChannel *channel,
 
   outgoing.data = g_bytes_get_data (message, &outgoing.size);
 
-  return channel_write (channel, &outgoing, Q_TASK_LINK_WAIT, cancellable, error);
+  return q_task_link_write (channel->link, &outgoing, Q_TASK_LINK_WAIT, cancellable, error);
 }
 
 /**
@@ -800,160 +672,7 @@ q_task_channel_try_write (QTaskChannel *channel,
 
   outgoing.data = g_bytes_get_data (message, &outgoing.size);
 
-  return channel_write (channel, &outgoing, Q_TASK_LINK_TRY, NULL, error);
-}
-
-typedef struct
-{
-  QTaskPending pending;
-  GTask *task;
-  QTaskLink *link;
-} QTaskAsyncWrite;
-
-static void
-async_write_free (gpointer data)
-{
-  QTaskAsyncWrite *self = data;
-
-  self->link->funcs->stop_pending (self->link, &self->pending);
-
-  q_task_watch_unref (self->pending.watch);
-  g_bytes_unref (self->pending.bytes);
-  q_task_link_unref (self->link);
-  g_object_unref (self->task);
-  g_free (self);
-}
-
-static void
-return_write_result (GTask *task,
-                     QTaskLinkResult result)
-{
-  GError *error = NULL;
-
-  set_error (&error, result);
-
-  if (error != NULL)
-    g_task_return_error (task, error);
-  else
-    g_task_return_boolean (task, TRUE);
-}
-
-static gboolean
-async_write_ready_cb (gpointer data)
-{
-  QTaskAsyncWrite *self = data;
-
-  return_write_result (self->task, self->link->funcs->stop_pending (self->link, &self->pending));
-
-  return G_SOURCE_REMOVE;
-}
-
-static void
-async_write_start (QTaskChannel *channel,
-                   GTask *task,
-                   GBytes *message)
-{
-  QTaskAsyncWrite *self = g_new0 (QTaskAsyncWrite, 1);
-  QTaskLinkResult result;
-  GSource *source;
-
-  self->task = g_object_ref (task);
-  self->link = q_task_link_ref (channel->link);
-  self->pending.bytes = g_bytes_ref (message);
-  self->pending.watch = q_task_watch_new_for_context (g_task_get_context (task));
-
-  result = self->link->funcs->write_pending (self->link, &self->pending);
-
-  if (result != Q_TASK_LINK_PENDING)
-    {
-      return_write_result (task, result);
-      async_write_free (self);
-      return;
-    }
-
-  source = q_task_channel_source_new (self->link, NULL, 0, &self->pending, g_task_get_cancellable (task));
-  g_source_set_callback (source, async_write_ready_cb, self, async_write_free);
-  g_source_attach (source, g_task_get_context (task));
-  g_source_unref (source);
-}
-
-/**
- * q_task_channel_write_async:
- * @channel: a channel
- * @message: the message
- * @cancellable: (nullable): a cancellable, or %NULL
- * @callback: (scope async) (nullable): called when the message was accepted
- * @user_data: (closure): what @callback gets
- *
- * Writes a message when there is room for it, and does not block.
- *
- * Messages are sent in the order of the calls.
- *
- * May be called from any thread; @callback is called in the thread-default context of the
- * caller.
- *
- * Since: 1.0
- */
-void
-q_task_channel_write_async (QTaskChannel *channel,
-                            GBytes *message,
-                            GCancellable *cancellable,
-                            GAsyncReadyCallback callback,
-                            gpointer user_data)
-{
-  g_autoptr (GTask) task = NULL;
-  QTaskOutgoing outgoing = { .bytes = message };
-  GError *error = NULL;
-
-  g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
-  g_return_if_fail (message != NULL);
-  g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
-
-  task = g_task_new (channel, cancellable, callback, user_data);
-  g_task_set_source_tag (task, q_task_channel_write_async);
-  g_task_set_check_cancellable (task, FALSE); /* what was sent was sent */
-
-  outgoing.data = g_bytes_get_data (message, &outgoing.size);
-
-  if (g_cancellable_is_cancelled (cancellable))
-    return_write_result (task, Q_TASK_LINK_CANCELLED);
-  else if (channel_write (channel, &outgoing, Q_TASK_LINK_TRY, NULL, &error))
-    g_task_return_boolean (task, TRUE);
-  else if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
-    {
-      g_error_free (error);
-      async_write_start (channel, task, message);
-    }
-  else
-    g_task_return_error (task, error);
-}
-
-/**
- * q_task_channel_write_finish:
- * @channel: a channel
- * @result: what the callback got
- * @error: return location for an error
- *
- * Gets the result of [method@QTask.TaskChannel.write_async].
- *
- * Errors: as those of [method@QTask.TaskChannel.write].
- *
- * May be called from any thread.
- *
- * Returns: whether the message was accepted
- *
- * Since: 1.0
- */
-gboolean
-q_task_channel_write_finish (QTaskChannel *channel,
-                             GAsyncResult *result,
-                             GError **error)
-{
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), FALSE);
-  g_return_val_if_fail (g_task_is_valid (result, channel), FALSE);
-  g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
-
-  return g_task_propagate_boolean (G_TASK (result), error);
+  return q_task_link_write (channel->link, &outgoing, Q_TASK_LINK_TRY, NULL, error);
 }
 
 /**
@@ -988,7 +707,7 @@ q_task_channel_read (QTaskChannel *channel,
   g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  channel_read (channel, &receiver, Q_TASK_LINK_WAIT, cancellable, error);
+  q_task_link_read (channel->link, &receiver, Q_TASK_LINK_WAIT, cancellable, error);
 
   return receiver.bytes;
 }
@@ -1034,7 +753,7 @@ q_task_channel_read_into (QTaskChannel *channel,
   g_return_val_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
 
-  result = channel_read (channel, &receiver, Q_TASK_LINK_WAIT, cancellable, error);
+  result = q_task_link_read (channel->link, &receiver, Q_TASK_LINK_WAIT, cancellable, error);
 
   if (message_size != NULL)
     *message_size = receiver.message_size;
@@ -1067,121 +786,9 @@ q_task_channel_try_read (QTaskChannel *channel,
   g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  channel_read (channel, &receiver, Q_TASK_LINK_TRY, NULL, error);
+  q_task_link_read (channel->link, &receiver, Q_TASK_LINK_TRY, NULL, error);
 
   return receiver.bytes;
-}
-
-static void
-bytes_unref_notify (gpointer data)
-{
-  g_bytes_unref (data);
-}
-
-/* Reads if there is something, and then returns it with @task. */
-static gboolean
-try_read_for_task (QTaskChannel *channel,
-                   GTask *task)
-{
-  QTaskReceiver receiver = { 0 };
-  GError *error = NULL;
-  QTaskLinkResult result;
-
-  result = channel_read (channel, &receiver, Q_TASK_LINK_TRY, g_task_get_cancellable (task), &error);
-
-  if (result == Q_TASK_LINK_WOULD_BLOCK)
-    {
-      g_error_free (error);
-      return FALSE;
-    }
-
-  g_atomic_int_dec_and_test (&channel->n_reads);
-
-  if (error != NULL)
-    g_task_return_error (task, error);
-  else
-    g_task_return_pointer (task, receiver.bytes, bytes_unref_notify);
-
-  return TRUE;
-}
-
-static gboolean
-async_read_ready_cb (gpointer data)
-{
-  GTask *task = data;
-
-  return !try_read_for_task (g_task_get_source_object (task), task);
-}
-
-/**
- * q_task_channel_read_async:
- * @channel: a channel
- * @cancellable: (nullable): a cancellable, or %NULL
- * @callback: (scope async) (nullable): called when there is a message, or the end
- * @user_data: (closure): what @callback gets
- *
- * Reads a message when there is one, and does not block.
- *
- * Calls that are made in one thread get their messages in the order of the calls.
- *
- * May be called from any thread; @callback is called in the thread-default context of the
- * caller.
- *
- * Since: 1.0
- */
-void
-q_task_channel_read_async (QTaskChannel *channel,
-                           GCancellable *cancellable,
-                           GAsyncReadyCallback callback,
-                           gpointer user_data)
-{
-  g_autoptr (GTask) task = NULL;
-  GSource *source;
-
-  g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
-  g_return_if_fail (cancellable == NULL || G_IS_CANCELLABLE (cancellable));
-
-  task = g_task_new (channel, cancellable, callback, user_data);
-  g_task_set_source_tag (task, q_task_channel_read_async);
-  g_task_set_check_cancellable (task, FALSE); /* a message that was read is not lost */
-
-  /* Not ahead of one that waits already. */
-  if (g_atomic_int_add (&channel->n_reads, 1) == 0 || channel->link == NULL)
-    if (try_read_for_task (channel, task))
-      return;
-
-  source = q_task_channel_source_new (channel->link, NULL, G_IO_IN, NULL, cancellable);
-  g_source_set_callback (source, async_read_ready_cb, g_object_ref (task), g_object_unref);
-  g_source_attach (source, g_task_get_context (task));
-  g_source_unref (source);
-}
-
-/**
- * q_task_channel_read_finish:
- * @channel: a channel
- * @result: what the callback got
- * @error: return location for an error
- *
- * Gets the result of [method@QTask.TaskChannel.read_async].
- *
- * Errors: as those of [method@QTask.TaskChannel.read].
- *
- * May be called from any thread.
- *
- * Returns: (transfer full) (nullable): the message; or %NULL at the end, or with @error set
- *
- * Since: 1.0
- */
-GBytes *
-q_task_channel_read_finish (QTaskChannel *channel,
-                            GAsyncResult *result,
-                            GError **error)
-{
-  g_return_val_if_fail (Q_IS_TASK_CHANNEL (channel), NULL);
-  g_return_val_if_fail (g_task_is_valid (result, channel), NULL);
-  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
-
-  return g_task_propagate_pointer (G_TASK (result), error);
 }
 
 /**
@@ -1301,7 +908,7 @@ q_task_channel_get_fd (QTaskChannel *channel,
 
   if (channel->link == NULL)
     {
-      set_error (error, Q_TASK_LINK_CLOSED);
+      q_task_link_set_error (error, Q_TASK_LINK_CLOSED);
       return -1;
     }
 

@@ -18,6 +18,8 @@
 
 #include "q-task-private.h"
 
+const QTaskMemberFuncs *q_task_member_funcs;
+
 /* The functions beside the callback are not called any more. */
 static void
 drop_functions (QTask *task,
@@ -116,6 +118,9 @@ q_task_complete_now (QTask *task,
       g_mutex_unlock (&priv->lock);
 
       q_task_return_waiters (waiters);
+
+      if (q_task_get_member (priv) != NULL)
+        q_task_member_funcs->completed (task, lost);
     }
 }
 
@@ -239,6 +244,9 @@ fix_end (QTask *task,
 
   if (g_atomic_pointer_get (&priv->extra) != NULL)
     q_task_close_worker_channel (task);
+
+  if (q_task_get_member (priv) != NULL)
+    q_task_member_funcs->ending (task, error);
 
   g_mutex_lock (&priv->lock);
 
@@ -365,7 +373,6 @@ q_task_complete_synchronous (QTask *task,
     drop_functions (task, ownership != Q_TASK_OWNER_NOT, worker_ended);
 
   g_object_notify_by_pspec (G_OBJECT (task), q_task_props[Q_TASK_PROP_COMPLETED]);
-  q_task_dispatch_release (priv->dispatch, ownership);
 
   if (g_atomic_pointer_get (&priv->extra) != NULL)
     {
@@ -376,7 +383,12 @@ q_task_complete_synchronous (QTask *task,
       g_mutex_unlock (&priv->lock);
 
       q_task_return_waiters (waiters);
+
+      if (q_task_get_member (priv) != NULL)
+        q_task_member_funcs->completed (task, ownership == Q_TASK_OWNER_NOT);
     }
+
+  q_task_dispatch_release (priv->dispatch, ownership);
 }
 
 /* Whether the caller is the first to complete the task. */
@@ -418,6 +430,8 @@ fix_and_claim_completion (QTask *task)
 
   if (claimed)
     q_task_close_worker_channel (task);
+  if (claimed && q_task_get_member (priv) != NULL)
+    q_task_member_funcs->failed (task);
 
   q_task_return_waiters (waiters);
 

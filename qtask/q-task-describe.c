@@ -578,7 +578,7 @@ q_task_get_context (QTask *task)
 
 /**
  * q_task_set_context:
- * @task: a task that has not been started
+ * @task: a task that has not been started, and is in no group
  * @context: (nullable): a main context, or %NULL for the default one
  *
  * Sets the main context that the callback is called in: whoever holds that is the owner.
@@ -601,6 +601,8 @@ q_task_set_context (QTask *task,
     return;
 
   priv = q_task_get_private (task);
+  g_return_if_fail (q_task_get_member (priv) == NULL);
+
   old = priv->dispatch;
   priv->dispatch = q_task_dispatch_ref_for_context (context);
 

@@ -14,9 +14,7 @@
 
 #include "config.h"
 
-#include <errno.h>
 #include <glib/gi18n-lib.h>
-#include <unistd.h>
 
 #include "q-task-process-private.h"
 
@@ -54,15 +52,9 @@ job_free (gpointer data)
 void
 q_task_launcher_core_wake_locked (QTaskLauncherCore *core)
 {
-  guint64 one = 1;
-
-  if (core->is_woken)
-    return;
-
   core->is_woken = TRUE;
   if (core->wakes_at != 0)
-    while (write (core->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
-      ;
+    q_task_signal_set (&core->wake);
 }
 
 /* Sees to it that the manager is awake at @when. */
@@ -657,7 +649,7 @@ q_task_launcher_core_new (void)
   core->idle_timeout = DEFAULT_IDLE_TIMEOUT;
   core->kill_timeout = Q_TASK_LAUNCHER_KILL_TIMEOUT;
   core->processes = g_ptr_array_new_with_free_func ((GDestroyNotify) q_task_process_unref);
-  core->wake_fd = -1;
+  core->wake = (QTaskSignal) Q_TASK_SIGNAL_INIT;
   g_mutex_init (&core->lock);
 
   g_mutex_lock (&cores_lock);
@@ -688,8 +680,7 @@ q_task_launcher_core_unref (QTaskLauncherCore *core)
   g_assert (core->queue.length == 0);
   g_assert (core->processes->len == 0);
 
-  if (core->wake_fd >= 0)
-    close (core->wake_fd);
+  q_task_signal_close (&core->wake);
   g_ptr_array_unref (core->processes);
   q_task_process_setup_clear (&core->setup);
   g_mutex_clear (&core->lock);

@@ -19,9 +19,7 @@
 #include <glib/gi18n-lib.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "q-task-process-private.h"
 
@@ -350,7 +348,7 @@ gather_locked (QTaskLauncherCore *core,
                GArray *fds,
                GArray *polled)
 {
-  add_fd (fds, polled, core->wake_fd, POLLIN, NULL, FALSE);
+  add_fd (fds, polled, core->wake.fds[0], POLLIN, NULL, FALSE);
 
   for (guint i = 0; i < core->processes->len; i++)
     {
@@ -383,17 +381,11 @@ handle_ready (GArray *fds,
       const struct pollfd *fd = &g_array_index (fds, struct pollfd, i);
       Polled *what = &g_array_index (polled, Polled, i);
 
-      if (fd->revents == 0)
+      /* That without a process has woken it. */
+      if (fd->revents == 0 || what->process == NULL)
         continue;
 
-      if (what->process == NULL)
-        {
-          guint64 count;
-
-          while (read (fd->fd, &count, sizeof count) < 0 && errno == EINTR)
-            ;
-        }
-      else if (what->is_stderr)
+      if (what->is_stderr)
         {
           q_task_process_read_stderr (what->process);
         }
@@ -517,6 +509,7 @@ manager_main (gpointer data)
 
       g_mutex_lock (&core->lock);
       core->wakes_at = 0;
+      q_task_signal_unset (&core->wake);
       g_mutex_unlock (&core->lock);
 
       handle_ready (fds, polled);
@@ -544,34 +537,25 @@ q_task_launcher_core_ensure_manager (QTaskLauncherCore *core,
   g_mutex_lock (&core->lock);
   is_there = core->manager != NULL;
 
-  if (!is_there)
+  if (!is_there && q_task_signal_open (&core->wake, error))
     {
-      if (core->wake_fd < 0)
-        core->wake_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
+      thread = g_thread_try_new ("qtask-launcher", manager_main, q_task_launcher_core_ref (core),
+                                 error);
+      is_there = thread != NULL;
 
-      if (core->wake_fd < 0)
+      if (is_there)
         {
-          int saved_errno = errno;
-
-          g_set_error (error, G_IO_ERROR, g_io_error_from_errno (saved_errno),
-                       _("No worker process can be started: %s"), g_strerror (saved_errno));
+          core->manager = thread;
+          g_thread_unref (thread);
         }
       else
         {
-          thread = g_thread_try_new ("qtask-launcher", manager_main,
-                                     q_task_launcher_core_ref (core), error);
-          if (thread == NULL)
-            {
-              g_atomic_int_add (&core->ref_count, -1);
-            }
-          else
-            {
-              core->manager = thread;
-              g_thread_unref (thread);
-              is_there = TRUE;
-            }
+          g_atomic_int_add (&core->ref_count, -1);
         }
     }
+
+  if (!is_there)
+    g_prefix_error (error, _("No worker process can be started: "));
 
   g_mutex_unlock (&core->lock);
 

@@ -6,6 +6,8 @@
 #pragma once
 
 #include "q-task-launcher.h"
+
+#include "q-task-channel-link-private.h"
 #include "q-task-private.h"
 
 G_BEGIN_DECLS
@@ -55,7 +57,7 @@ struct _QTaskLauncherCore
   guint             n_gone;       /* of these */
   gint64            spawn_at;     /* not before, if one could not be started; or 0 */
   GThread          *manager;      /* once there is one; detached */
-  int               wake_fd;
+  QTaskSignal       wake;         /* set when it is to look, while it sleeps */
   gboolean          is_woken;
   gint64            wakes_at;     /* when it looks next; 0 while it does not sleep */
 };

@@ -83,6 +83,8 @@ q_task_fix_locked (QTask *task,
     }
 
   q_task_change (priv, clear, set);
+  if (G_UNLIKELY (q_task_get_member (priv) != NULL))
+    q_task_member_funcs->fixed (q_task_get_member (priv));
   q_task_wake_waiters_locked (priv);
 
   return TRUE;

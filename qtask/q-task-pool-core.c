@@ -62,6 +62,7 @@ struct _QTaskPoolThread
   QTaskPoolThread *next;
   GCond cond;
   gboolean is_signalled;
+  gint64 signalled_at; /* when there was work for it, not when it came to that */
 };
 
 static gint64
@@ -190,6 +191,7 @@ call_thread (QTaskPoolCore *core,
       core->n_idle--;
       core->n_signalled++;
       thread->is_signalled = TRUE;
+      thread->signalled_at = get_nanoseconds ();
       wake->signal = thread;
     }
   else if (core->n_threads - count_replaceable (core) + core->n_starting < max_threads)
@@ -637,6 +639,9 @@ core_help (QTaskRunner *runner,
       lock (core);
       set_aside (core, task, &running, state);
       g_mutex_unlock (&core->lock);
+
+      /* The caller may have something else to do now. */
+      q_task_pool_core_wake (core);
       return TRUE;
     }
 
@@ -1014,6 +1019,7 @@ thread_main (gpointer data,
   for (;;)
     {
       gint64 start;
+      gint64 came = 0;
 
       n_taken = core->n_taken;
       if (!core->wants_watcher)
@@ -1031,11 +1037,14 @@ thread_main (gpointer data,
 
       if (q_task_pool_core_get_length (core) == 0 || core->wants_watcher ||
           count_active (core) > get_max_active (core))
-        if (!idle (core, thread))
-          break;
+        {
+          if (!idle (core, thread))
+            break;
+          came = thread->signalled_at;
+        }
 
       if (q_task_pool_core_get_length (core) > 0)
-        core->gap_average += (get_nanoseconds () - start - core->gap_average) / 4;
+        core->gap_average += ((came > start ? came : get_nanoseconds ()) - start - core->gap_average) / 4;
     }
 
   core->n_threads--;
@@ -1248,18 +1257,45 @@ q_task_pool_core_drop (QTaskPoolCore *core)
 
 /* Pushing and listing */
 
+/* To be called with the lock held. */
+static gboolean
+check_closed (QTaskPoolCore *core,
+              GError **error)
+{
+  if (!core->is_closed)
+    return TRUE;
+
+  g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED,
+               _("The pool “%s” is closed and takes no more tasks"),
+                  core->name != NULL ? core->name : _("unnamed"));
+  return FALSE;
+}
+
+/* The same without the lock. */
+gboolean
+q_task_pool_core_check_closed (QTaskPoolCore *core,
+                               GError **error)
+{
+  gboolean is_open;
+
+  if (G_LIKELY (g_atomic_int_get (&core->is_open)))
+    return TRUE;
+
+  g_mutex_lock (&core->lock);
+  is_open = check_closed (core, error);
+  g_mutex_unlock (&core->lock);
+
+  return is_open;
+}
+
 static gboolean
 check_open (QTaskPoolCore *core,
             GError **error)
 {
   const char *name = core->name != NULL ? core->name : _("unnamed");
 
-  if (core->is_closed)
-    {
-      g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED,
-                   _("The pool “%s” is closed and takes no more tasks"), name);
-      return FALSE;
-    }
+  if (!check_closed (core, error))
+    return FALSE;
 
   if (q_task_pool_core_get_length (core) >= core->max_queued)
     {
@@ -1357,7 +1393,7 @@ q_task_pool_core_push (QTaskPoolCore *core,
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskPoolWake wake = { NULL, FALSE };
   GError *local_error = NULL;
-  gint64 made_at = priv->node.key;
+  gint64 made_at;
   gboolean is_open;
   gint64 key;
   guint word;
@@ -1365,6 +1401,7 @@ q_task_pool_core_push (QTaskPoolCore *core,
   if (!q_task_start (task, &core->runner, worker, worker_data, destroy, flags, error))
     return FALSE;
 
+  made_at = priv->node.key;
   q_task_pool_core_ref (core);
   g_object_ref (task);
 

@@ -112,6 +112,8 @@ gboolean       q_task_pool_core_push          (QTaskPoolCore        *core,
                                                GDestroyNotify        destroy,
                                                guint                 flags,
                                                GError              **error);
+gboolean       q_task_pool_core_check_closed  (QTaskPoolCore        *core,
+                                               GError              **error);
 gboolean       q_task_pool_core_wake          (QTaskPoolCore        *core);
 GPtrArray     *q_task_pool_core_list_tasks    (QTaskPoolCore        *core,
                                                guint                *n_running);

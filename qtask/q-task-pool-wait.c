@@ -121,12 +121,17 @@ unref_core_notify (gpointer core,
   q_task_pool_core_unref (core);
 }
 
-/* Whether the calling thread runs a task of this pool, which then cannot end. */
+/* Whether the calling thread runs a task of this pool, or its sync function, so that it cannot
+ * end. */
 static gboolean
 is_in_worker (QTaskPoolCore *core)
 {
   for (QTaskFrame *frame = q_task_get_current_frame (); frame != NULL; frame = frame->outer)
     if (frame->runner == &core->runner)
+      return TRUE;
+
+  for (QTaskHold *hold = q_task_get_current_hold (); hold != NULL; hold = hold->outer)
+    if (q_task_get_private (hold->task)->runner == &core->runner)
       return TRUE;
 
   return FALSE;
@@ -142,8 +147,8 @@ check_deadlock (QTaskPoolCore *core,
 
   g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK,
                mode == Q_TASK_POOL_WAIT_SPACE
-               ? _("Waiting for space in the serial pool “%s” would never end in its own worker")
-               : _("Waiting for the end of the pool “%s” would never end in its own worker"),
+               ? _("Waiting for space in the serial pool “%s” would never end in one of its own tasks")
+               : _("Waiting for the end of the pool “%s” would never end in one of its own tasks"),
                     core->name != NULL ? core->name : _("unnamed"));
   return FALSE;
 }
@@ -446,7 +451,8 @@ check_closable (QTaskPoolCore *core,
  * It can be done again: with %Q_TASK_POOL_CLOSE_STOP after %Q_TASK_POOL_CLOSE_DRAIN, say.
  *
  * Errors: %G_IO_ERROR_CANCELLED; %G_IO_ERROR_NOT_SUPPORTED for the default pool;
- * %Q_TASK_ERROR_DEADLOCK in a worker of this pool; %Q_TASK_ERROR_FORKED in a forked child.
+ * %Q_TASK_ERROR_DEADLOCK in a worker of this pool, or in a sync function of one;
+ * %Q_TASK_ERROR_FORKED in a forked child.
  *
  * May be called from any thread.
  *

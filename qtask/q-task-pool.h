@@ -43,6 +43,26 @@ typedef enum {
  */
 typedef void (*QTaskPoolThreadFunc) (gpointer user_data);
 
+/**
+ * QTaskPoolForFunc:
+ * @begin: the first index
+ * @end: the one after the last
+ * @user_data: (closure): what was given along with the function
+ * @error: return location for an error
+ *
+ * A part of a loop: called by [method@QTask.TaskPool.parallel_for], in several threads at once,
+ * for the indexes from @begin to @end, without @end. It reports an error as any GLib function
+ * does.
+ *
+ * Returns: %TRUE to go on, %FALSE with @error set to end the loop
+ *
+ * Since: 1.0
+ */
+typedef gboolean (*QTaskPoolForFunc) (gsize     begin,
+                                      gsize     end,
+                                      gpointer  user_data,
+                                      GError  **error);
+
 #define Q_TYPE_TASK_POOL_STATS (q_task_pool_stats_get_type ())
 
 typedef struct _QTaskPoolStats QTaskPoolStats;
@@ -164,6 +184,15 @@ void            q_task_pool_wait_for_space_async   (QTaskPool            *pool,
 Q_TASK_AVAILABLE_IN_1_0
 gboolean        q_task_pool_wait_for_space_finish  (QTaskPool            *pool,
                                                     GAsyncResult         *result,
+                                                    GError              **error);
+
+Q_TASK_AVAILABLE_IN_1_0
+gboolean        q_task_pool_parallel_for           (QTaskPool            *pool,
+                                                    gsize                 n,
+                                                    gsize                 grain,
+                                                    QTaskPoolForFunc      func,
+                                                    gpointer              user_data,
+                                                    GCancellable         *cancellable,
                                                     GError              **error);
 
 Q_TASK_AVAILABLE_IN_1_0

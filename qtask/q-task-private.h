@@ -17,9 +17,12 @@ typedef struct _QTaskExtra    QTaskExtra;
 typedef struct _QTaskProgress QTaskProgress;
 typedef struct _QTaskWaiter   QTaskWaiter;
 typedef struct _QTaskFrame    QTaskFrame;
+typedef struct _QTaskHold     QTaskHold;
+typedef struct _QTaskBlock    QTaskBlock;
 typedef struct _QTaskHandler  QTaskHandler;
 typedef struct _QTaskSync     QTaskSync;
 typedef struct _QTaskBinding  QTaskBinding;
+typedef struct _QTaskMember   QTaskMember;
 
 /* The word of a task: the state in the low bits, and flags. Changed by q_task_change()
  * alone, read atomically. Those marked L change with the lock held only. */
@@ -120,6 +123,9 @@ struct _QTaskExtra
   QTaskSync      *sync;           /* atomic, made on first use */
   QTaskHandler   *bound;          /* of q_task_bind_callback(); with the lock */
   QTaskBinding   *bindings;       /* to objects; with the lock of bindings */
+  QTask          *part_of;        /* that runs the loop this is a thread of; set at the start */
+  GSList         *waiting_parts;  /* ... and wait; with the lock of the graph */
+  QTaskMember    *member;         /* of a group, until it has completed; with the lock */
 };
 
 /* A function of the user, and its data, which the owner destroys. */
@@ -130,6 +136,26 @@ struct _QTaskHandler
   gpointer       opaque;
   GDestroyNotify destroy;
 };
+
+/* What a group does when something becomes of a task in it. */
+typedef struct
+{
+  /* With the lock of the task held: the outcome was fixed; who waits is to look again. */
+  void         (*fixed)     (QTaskMember  *member);
+  void         (*wake)      (QTaskMember  *member);
+  /* With no lock held, before the outcome of a worker that has ended is fixed */
+  void         (*ending)    (QTask        *task,
+                             const GError *error);
+  /* ... and after one that is not a worker's was fixed, which may be an error */
+  void         (*failed)    (QTask        *task);
+  /* By the owner, or with @elsewhere TRUE by who stands for it */
+  void         (*progress)  (QTask        *task);
+  void         (*completed) (QTask        *task,
+                             gboolean      elsewhere);
+} QTaskMemberFuncs;
+
+/* Set before the first task is in a group. */
+extern const QTaskMemberFuncs *q_task_member_funcs;
 
 /* Whatever runs tasks. Each function may be called from any thread with no lock held. */
 typedef struct
@@ -184,7 +210,16 @@ struct _QTaskFrame
   QTask       *task;
   QTaskRunner *runner;
   QTaskFrame  *outer;
+  QTaskBlock  *helps; /* the wait in which it runs what it waits for, or NULL */
   guint        depth;
+};
+
+/* A syncing task whose worker does not go on before the calling thread has left its sync
+ * function, or the like. */
+struct _QTaskHold
+{
+  QTask     *task;
+  QTaskHold *outer;
 };
 
 /* How many workers of one thread may be inside one another. */
@@ -252,6 +287,15 @@ q_task_word_get_state (guint word)
   return (QTaskState) (word & Q_TASK_WORD_STATE);
 }
 
+/* Read with the lock of the task held, or only compared. */
+static inline QTaskMember *
+q_task_get_member (QTaskPrivate *priv)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+
+  return extra != NULL ? g_atomic_pointer_get (&extra->member) : NULL;
+}
+
 /* Whether all of it is to be done yet. */
 static inline gboolean
 q_task_is_new (QTask *task)
@@ -280,6 +324,9 @@ void        q_task_release_data         (QTaskPrivate   *priv,
                                          gpointer        data,
                                          GDestroyNotify  destroy);
 void        q_task_release              (QTask          *task);
+void        q_task_release_object       (GObject        *object,
+                                         QTaskDispatch  *dispatch,
+                                         int             priority);
 gboolean    q_task_is_forked            (GError        **error);
 char       *q_task_describe             (QTask          *task);
 void        q_task_notify               (QTask          *task,
@@ -364,6 +411,8 @@ void        q_task_close_worker_channel (QTask          *task);
 void        q_task_free_messages        (QTaskPrivate   *priv);
 
 /* q-task-sync.c */
+QTaskHold  *q_task_get_current_hold     (void);
+gboolean    q_task_has_sync_func        (QTask          *task);
 gboolean    q_task_sync_steps           (QTask          *task);
 gboolean    q_task_end_sync_locked      (QTask          *task);
 void        q_task_end_sync             (QTask          *task);
@@ -401,6 +450,10 @@ void          q_task_end_wait_locked      (QTaskPrivate   *priv,
 QTaskWaiter  *q_task_steal_waiters_locked (QTaskPrivate   *priv,
                                            gboolean        completed);
 void          q_task_return_waiters       (QTaskWaiter    *waiters);
+gint64        q_task_look                 (QTask          *task,
+                                           gboolean       *again);
+gboolean      q_task_leads_here           (QTask          *task);
+gboolean      q_task_block_is_due         (QTaskBlock     *block);
 gboolean      q_task_block                (QTask          *task,
                                            QTaskWaitMode   mode,
                                            gint64          end_time,

@@ -104,6 +104,9 @@ notify_progress (QTask *task)
   g_object_notify_by_pspec (G_OBJECT (task), q_task_props[Q_TASK_PROP_PROGRESS]);
   if (text_changed)
     g_object_notify_by_pspec (G_OBJECT (task), q_task_props[Q_TASK_PROP_PROGRESS_TEXT]);
+
+  if (q_task_get_member (priv) != NULL)
+    q_task_member_funcs->progress (task);
 }
 
 static void

@@ -126,28 +126,26 @@ q_task_run_in_thread_sync (QTask *task,
                            GDestroyNotify destroy)
 {
   QTaskPrivate *priv;
+  QTaskPoolCore *core;
   GError *error = NULL;
 
   g_return_if_fail (Q_IS_TASK (task));
   g_return_if_fail (worker != NULL || Q_TASK_GET_CLASS (task)->run != NULL);
 
+  if (q_task_is_forked (NULL))
+    return;
+
   priv = q_task_get_private (task);
+  core = q_task_pool_get_core (q_task_pool_get_default ());
 
-  if (q_task_poll (task) == Q_TASK_STATE_NEW)
-    q_task_change (priv, 0, Q_TASK_WORD_SYNCHRONOUS);
-
-  if (q_task_pool_push_closure (q_task_pool_get_default (), task, worker, opaque, destroy,
-                                &error))
+  if (q_task_pool_core_push (core, task, G_CALLBACK (worker), opaque, destroy,
+                             Q_TASK_WORD_SYNCHRONOUS, &error))
     {
       q_task_block (task, Q_TASK_WAIT_SYNCHRONOUS, -1, NULL, NULL);
       return;
     }
 
-  if (q_task_is_forked (NULL))
-    {
-      g_error_free (error);
-      return;
-    }
+  q_task_release_data (priv, opaque, destroy);
 
   if (warn_if_second (error))
     return;

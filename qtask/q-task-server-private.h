@@ -7,6 +7,7 @@
 
 #include "q-task-launcher.h"
 
+#include "q-task-channel-link-private.h"
 #include "q-task-peer-private.h"
 #include "q-task-private.h"
 #include "q-task-protocol-private.h"
@@ -19,7 +20,6 @@ typedef struct
   int             ref_count; /* atomic: a task that somebody keeps has one */
   QTaskServeFunc  func;
   gpointer        opaque;
-  int             wake_fd;   /* that the watcher polls */
   GThread        *watcher;
 
   /* By who reads */
@@ -40,6 +40,7 @@ typedef struct
 
   GMutex          lock;
   GCond           cond;     /* any of these has changed */
+  QTaskSignal     wake;     /* that the watcher polls */
   QTask          *task;     /* that runs, or NULL */
   guint64         n_tasks;  /* begun */
   gboolean        is_hurried;

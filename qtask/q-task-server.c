@@ -20,11 +20,9 @@
 
 #include "config.h"
 
-#include <errno.h>
 #include <glib/gi18n-lib.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "q-task-server-private.h"
@@ -48,18 +46,10 @@ q_task_server_unref (QTaskServer *server)
   if (!g_atomic_int_dec_and_test (&server->ref_count))
     return;
 
+  q_task_signal_close (&server->wake);
   g_mutex_clear (&server->lock);
   g_cond_clear (&server->cond);
   g_free (server);
-}
-
-static void
-wake_watcher (QTaskServer *server)
-{
-  guint64 one = 1;
-
-  while (write (server->wake_fd, &one, sizeof one) < 0 && errno == EINTR)
-    ;
 }
 
 /* The runner */
@@ -92,8 +82,7 @@ server_progress (QTaskRunner *runner,
   if (is_running)
     {
       server->wants_progress = TRUE;
-      if (server->is_watching)
-        wake_watcher (server);
+      q_task_signal_set (&server->wake);
     }
   g_mutex_unlock (&server->lock);
 
@@ -243,7 +232,11 @@ channel_readable_cb (gpointer data)
 
   /* The rest is sent by the watcher. */
   if (is_pending (server))
-    wake_watcher (server);
+    {
+      g_mutex_lock (&server->lock);
+      q_task_signal_set (&server->wake);
+      g_mutex_unlock (&server->lock);
+    }
 }
 
 void
@@ -441,7 +434,7 @@ watch (QTaskServer *server,
   for (;;)
     {
       struct pollfd fds[3] = {
-        { .fd = server->wake_fd, .events = POLLIN },
+        { .fd = server->wake.fds[0], .events = POLLIN },
         { .fd = server->is_gone ? -1 : server->peer.in_fd, .events = POLLIN },
         { .fd = is_pending (server) ? server->peer.out_fd : -1, .events = POLLOUT },
       };
@@ -451,6 +444,7 @@ watch (QTaskServer *server,
       QTaskWireFrame frame;
 
       g_mutex_lock (&server->lock);
+      q_task_signal_unset (&server->wake);
       if (server->wants_back)
         {
           g_mutex_unlock (&server->lock);
@@ -480,14 +474,6 @@ watch (QTaskServer *server,
         until = now;
 
       poll (fds, G_N_ELEMENTS (fds), get_poll_timeout (now, until));
-
-      if (fds[0].revents != 0)
-        {
-          guint64 count;
-
-          while (read (server->wake_fd, &count, sizeof count) < 0 && errno == EINTR)
-            ;
-        }
 
       if (fds[1].revents != 0 || !has_looked)
         while (q_task_server_read (server, FALSE, &frame))
@@ -642,7 +628,7 @@ q_task_server_end (QTaskServer *server)
   server->wants_back = TRUE;
   if (server->is_watching)
     {
-      wake_watcher (server);
+      q_task_signal_set (&server->wake);
       while (server->is_watching)
         g_cond_wait (&server->cond, &server->lock);
     }
@@ -668,7 +654,7 @@ q_task_server_new (QTaskServeFunc func,
   server->ref_count = 1;
   server->func = func;
   server->opaque = opaque;
-  server->wake_fd = -1;
+  server->wake = (QTaskSignal) Q_TASK_SIGNAL_INIT;
   g_queue_init (&server->inbox);
   g_mutex_init (&server->lock);
   g_cond_init (&server->cond);
@@ -683,12 +669,8 @@ q_task_server_open (QTaskServer *server,
                     int out_fd,
                     GError **error)
 {
-  server->wake_fd = eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (server->wake_fd < 0)
-    {
-      g_set_error_literal (error, G_IO_ERROR, g_io_error_from_errno (errno), g_strerror (errno));
-      return FALSE;
-    }
+  if (!q_task_signal_open (&server->wake, error))
+    return FALSE;
 
   q_task_peer_init (&server->peer, in_fd, out_fd, Q_TASK_FRAMES_TO_WORKER, HELLO_SIZE);
 
@@ -697,7 +679,6 @@ q_task_server_open (QTaskServer *server,
     return TRUE;
 
   q_task_peer_clear (&server->peer);
-  close (server->wake_fd);
 
   return FALSE;
 }
@@ -712,5 +693,4 @@ q_task_server_close (QTaskServer *server)
 
   g_thread_join (server->watcher);
   q_task_peer_clear (&server->peer);
-  close (server->wake_fd);
 }

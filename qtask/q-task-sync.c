@@ -62,6 +62,41 @@ get_sync (QTaskPrivate *priv)
   return extra != NULL ? g_atomic_pointer_get (&extra->sync) : NULL;
 }
 
+/* Holds */
+
+static _Thread_local QTaskHold *current_hold;
+
+/* The innermost hold of the calling thread, or NULL. */
+QTaskHold *
+q_task_get_current_hold (void)
+{
+  return current_hold;
+}
+
+static void
+begin_hold (QTaskHold *hold,
+            QTask *task)
+{
+  hold->task = task;
+  hold->outer = current_hold;
+  current_hold = hold;
+}
+
+/* The worker may go on. */
+static void
+end_hold (QTaskHold *hold)
+{
+  QTaskPrivate *priv = q_task_get_private (hold->task);
+
+  current_hold = hold->outer;
+
+  g_mutex_lock (&priv->lock);
+  get_sync (priv)->n_holds--;
+  g_mutex_unlock (&priv->lock);
+}
+
+/* Syncing */
+
 /* Whether the task is to stop, or runs on without an owner. */
 static gboolean
 needs_no_owner (guint word)
@@ -106,6 +141,23 @@ q_task_end_sync (QTask *task)
     priv->runner->funcs->requeue (priv->runner, task);
 }
 
+gboolean
+q_task_has_sync_func (QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskSync *sync = get_sync (priv);
+  gboolean has_func;
+
+  if (sync == NULL)
+    return FALSE;
+
+  g_mutex_lock (&priv->lock);
+  has_func = sync->handler != NULL;
+  g_mutex_unlock (&priv->lock);
+
+  return has_func;
+}
+
 /* Calls the sync function, if the task syncs and it was not called yet. Called by the
  * owner. */
 void
@@ -114,6 +166,7 @@ q_task_serve_sync (QTask *task)
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskSync *sync = get_sync (priv);
   QTaskHandler *handler = NULL;
+  QTaskHold hold;
   guint word;
 
   if (sync == NULL)
@@ -133,14 +186,14 @@ q_task_serve_sync (QTask *task)
   if (handler == NULL)
     return;
 
+  begin_hold (&hold, task);
+
   /* What it wrote before it came here. */
   q_task_flush_messages (task);
 
   ((QTaskSyncFunc) handler->func) (task, handler->opaque);
 
-  g_mutex_lock (&priv->lock);
-  sync->n_holds--;
-  g_mutex_unlock (&priv->lock);
+  end_hold (&hold);
 
   q_task_handler_unref (handler, priv);
   q_task_end_sync (task);
@@ -481,9 +534,10 @@ gboolean
 q_task_resume (QTask *task,
                gboolean stop)
 {
-  g_autoptr (QTask) hold = NULL;
+  g_autoptr (QTask) self = NULL;
   QTaskPrivate *priv;
   QTaskSync *sync;
+  QTaskHold hold;
   gboolean resumed;
   guint word;
 
@@ -497,7 +551,7 @@ q_task_resume (QTask *task,
   if (sync == NULL)
     return FALSE;
 
-  hold = g_object_ref (task);
+  self = g_object_ref (task);
 
   g_mutex_lock (&priv->lock);
   word = q_task_get_word (priv);
@@ -513,13 +567,13 @@ q_task_resume (QTask *task,
   if (!resumed)
     return FALSE;
 
+  begin_hold (&hold, task);
+
   /* First, so that the worker finds itself asked. */
   if (stop)
     q_task_request_stop (task, Q_TASK_STOP_CANCEL);
 
-  g_mutex_lock (&priv->lock);
-  sync->n_holds--;
-  g_mutex_unlock (&priv->lock);
+  end_hold (&hold);
 
   q_task_end_sync (task);
 

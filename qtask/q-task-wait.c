@@ -6,12 +6,14 @@
  * changes; `wakes` counts that, so that nothing is missed while the lock is not held.
  *
  * A worker that waits first helps: it runs the awaited task itself if that is queued in its
- * own pool. Else it parks, and its pool may start another thread meanwhile.
+ * own pool, and does not need its owner where that is the one who waits. Between steps it
+ * looks after its wait. Else it parks, and its pool may start another thread meanwhile.
  *
- * The wait graph: a task whose worker waits points to the awaited one (waits_for), and one
- * that is queued in a serial pool waits for the one that runs there. A wait that would
- * close a ring is refused. All edges change with the lock of the graph held, which is taken
- * before that of a pool, and never by the worker of a task that nobody waits in.
+ * The wait graph: a task whose worker waits points to the awaited one (waits_for), and so does
+ * one whose sync function waits; one that is queued in a serial pool waits for the one that
+ * runs there. A wait that would close a ring is refused. All edges change with the lock of the
+ * graph held, which is taken before that of a pool, and never by the worker of a task that
+ * nobody waits in.
  *
  * An owner that waits does for the task what its main loop would do: it serves its progress,
  * and runs its callback.
@@ -50,6 +52,9 @@ q_task_wake_waiters_locked (QTaskPrivate *priv)
   extra = g_atomic_pointer_get (&priv->extra);
   extra->wakes++;
   g_cond_broadcast (&extra->cond);
+
+  if (extra->member != NULL)
+    q_task_member_funcs->wake (extra->member);
 }
 
 /* The caller is about to block on the condition, and @flags tell more of it; or it is not any
@@ -105,6 +110,8 @@ get_next_in_graph (QTask *task,
 
   if (extra != NULL && extra->waits_for != NULL)
     return extra->waits_for;
+  if (extra != NULL && extra->waiting_parts != NULL)
+    return q_task_get_private (extra->waiting_parts->data)->extra->waits_for;
 
   g_mutex_lock (&priv->lock);
   if (q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_QUEUED)
@@ -125,31 +132,150 @@ get_next_in_graph (QTask *task,
   return blocker;
 }
 
-/* Notes that @self, whose worker is the caller, waits for @task, unless that would close a
- * ring. */
+/* One who blocks. */
+struct _QTaskBlock
+{
+  QTask *task;
+  QTaskWaitMode mode;
+  gint64 end_time; /* or -1 */
+  GCancellable *cancellable;
+  QTaskFrame *frame;  /* of the worker that waits, or NULL */
+  QTaskHold *hold;    /* of what waits with the caller, or NULL */
+  gboolean is_owner;  /* and is to call the callback */
+  gboolean may_serve; /* is the owner */
+  gboolean is_in_graph;
+  gboolean is_parked;
+  gint64 retry_time; /* or 0 */
+  guint wakes;       /* when it last looked */
+  gint64 wake_time;  /* when to look again, or -1 */
+};
+
+/* Whether one who helps is to look again. Called by its thread. */
+gboolean
+q_task_block_is_due (QTaskBlock *block)
+{
+  QTaskPrivate *priv = q_task_get_private (block->task);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+  gboolean woken;
+
+  g_mutex_lock (&priv->lock);
+  woken = block->wakes != extra->wakes;
+  g_mutex_unlock (&priv->lock);
+
+  return woken || (block->wake_time != -1 && g_get_monotonic_time () >= block->wake_time);
+}
+
+/* What @task is a part of, as it is one thread of a loop that another task runs; or NULL */
+static QTask *
+get_whole (QTask *task)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
+
+  return extra != NULL ? extra->part_of : NULL;
+}
+
+static void
+set_task_waits_for_locked (QTask *task,
+                           QTask *waits_for)
+{
+  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (task));
+  gboolean waited = extra->waits_for != NULL;
+
+  extra->waits_for = waits_for;
+
+  if (waited == (waits_for != NULL))
+    return;
+
+  for (QTask *whole = get_whole (task); whole != NULL; whole = get_whole (whole))
+    {
+      QTaskExtra *whole_extra = g_atomic_pointer_get (&q_task_get_private (whole)->extra);
+
+      if (waited)
+        whole_extra->waiting_parts = g_slist_remove (whole_extra->waiting_parts, task);
+      else
+        whole_extra->waiting_parts = g_slist_prepend (whole_extra->waiting_parts, task);
+    }
+}
+
+/* Sets whom the tasks wait for that cannot go on before the caller does. */
+static void
+set_waits_for_locked (QTaskBlock *block,
+                      QTask *waits_for)
+{
+  if (block->frame != NULL)
+    set_task_waits_for_locked (block->frame->task, waits_for);
+
+  for (QTaskHold *hold = block->hold; hold != NULL; hold = hold->outer)
+    set_task_waits_for_locked (hold->task, waits_for);
+}
+
+/* Whether @task cannot go on before the worker or the sync function does that the caller is
+ * in. */
 static gboolean
-enter_graph (QTask *self,
-             QTask *task,
+is_waiting (QTaskFrame *frame,
+            QTaskHold *hold,
+            QTask *task)
+{
+  for (QTask *self = frame != NULL ? frame->task : NULL; self != NULL; self = get_whole (self))
+    if (self == task)
+      return TRUE;
+
+  for (; hold != NULL; hold = hold->outer)
+    if (hold->task == task)
+      return TRUE;
+
+  return FALSE;
+}
+
+/* Whether @task cannot end before the caller goes on. */
+static gboolean
+leads_to_locked (QTask *task,
+                 QTaskFrame *frame,
+                 QTaskHold *hold,
+                 GPtrArray *held)
+{
+  QTask *next = task;
+
+  for (int i = 0; next != NULL && !is_waiting (frame, hold, next); i++)
+    next = i < MAX_RING ? get_next_in_graph (next, held) : NULL;
+
+  return next != NULL;
+}
+
+gboolean
+q_task_leads_here (QTask *task)
+{
+  g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
+  gboolean leads_here;
+
+  g_mutex_lock (&graph_lock);
+  leads_here = leads_to_locked (task, q_task_get_current_frame (), q_task_get_current_hold (), held);
+  g_mutex_unlock (&graph_lock);
+
+  return leads_here;
+}
+
+/* Notes that the caller waits, unless that would close a ring. */
+static gboolean
+enter_graph (QTaskBlock *block,
              GError **error)
 {
   g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
   g_autofree char *description = NULL;
-  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (self));
-  QTask *next = task;
+  gboolean is_ring;
 
   g_mutex_lock (&graph_lock);
 
-  for (int i = 0; next != NULL && next != self && i < MAX_RING; i++)
-    next = get_next_in_graph (next, held);
-
-  extra->waits_for = next == self ? NULL : task;
+  is_ring = leads_to_locked (block->task, block->frame, block->hold, held);
+  set_waits_for_locked (block, is_ring ? NULL : block->task);
+  block->is_in_graph = !is_ring;
 
   g_mutex_unlock (&graph_lock);
 
-  if (next != self)
+  if (!is_ring)
     return TRUE;
 
-  description = q_task_describe (task);
+  description = q_task_describe (block->task);
   g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK,
                _("Waiting for the task %s would never end, since that cannot end before the "
                  "one that waits"),
@@ -158,29 +284,15 @@ enter_graph (QTask *self,
 }
 
 static void
-leave_graph (QTask *self)
+leave_graph (QTaskBlock *block)
 {
-  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (self)->extra);
+  if (!block->is_in_graph)
+    return;
 
   g_mutex_lock (&graph_lock);
-  extra->waits_for = NULL;
+  set_waits_for_locked (block, NULL);
   g_mutex_unlock (&graph_lock);
 }
-
-/* One who blocks. */
-typedef struct
-{
-  QTask *task;
-  QTaskWaitMode mode;
-  gint64 end_time; /* or -1 */
-  GCancellable *cancellable;
-  QTaskFrame *frame;  /* of the worker that waits, or NULL */
-  gboolean is_owner;  /* and is to call the callback */
-  gboolean may_serve; /* is the owner */
-  gboolean is_in_graph;
-  gboolean is_parked;
-  gint64 retry_time; /* or 0 */
-} QTaskBlock;
 
 static void
 unpark (QTaskBlock *block)
@@ -354,25 +466,64 @@ look_once (QTaskBlock *block,
   return wake_time;
 }
 
+/* Does what an owner who waits for several tasks does for one of them, each time that it is
+ * woken: serves it, and completes it if it can be. Returns when to look again, or -1; sets @again
+ * when at once. */
+gint64
+q_task_look (QTask *task,
+             gboolean *again)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskBlock block = {
+    .task = task,
+    .mode = Q_TASK_WAIT_OUTCOME,
+    .end_time = -1,
+    .is_owner = TRUE,
+    .may_serve = TRUE,
+  };
+  gboolean done = FALSE;
+  gint64 wake_time;
+
+  g_mutex_lock (&priv->lock);
+  wake_time = look_once (&block, &done, again, NULL);
+  g_mutex_unlock (&priv->lock);
+
+  return wake_time;
+}
+
+/* Whether the caller may run the task itself, were it to be had. */
+static gboolean
+may_help (QTaskBlock *block)
+{
+  QTask *task = block->task;
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+  QTaskRunner *runner = block->frame->runner;
+  guint word;
+
+  if (block->frame->depth + 1 >= Q_TASK_MAX_DEPTH)
+    return FALSE;
+
+  /* It could wait for its owner, who is below it on the stack. */
+  if (block->may_serve && (extra->channel != NULL || q_task_has_sync_func (task)))
+    return FALSE;
+
+  /* Between steps others may be first, if there are threads for them. */
+  word = q_task_get_word (priv);
+  return (word & Q_TASK_WORD_BEGUN) == 0 || block->retry_time > 0 ||
+         !runner->funcs->is_pressed (runner, task);
+}
+
 /* Lets a worker that waits be of use, or its pool go on without it. Called with no lock
  * held. */
-static gboolean
+static void
 prepare_worker (QTaskBlock *block,
-                gboolean *again,
-                GError **error)
+                gboolean *again)
 {
   QTask *task = block->task;
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskFrame *frame = block->frame;
   QTaskRunner *runner = NULL;
-
-  /* Anew each time: the task may have been started meanwhile. */
-  if (!enter_graph (frame->task, task, error))
-    {
-      block->is_in_graph = FALSE;
-      return FALSE;
-    }
-  block->is_in_graph = TRUE;
 
   g_mutex_lock (&priv->lock);
   if (q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_QUEUED)
@@ -386,15 +537,21 @@ prepare_worker (QTaskBlock *block,
   if (runner != NULL)
     runner->funcs->unref (runner);
 
-  if (runner != NULL && runner == frame->runner && frame->depth + 1 < Q_TASK_MAX_DEPTH)
+  if (runner != NULL && runner == frame->runner && may_help (block))
     {
+      gboolean helped;
+
       /* A thread that helps works, and what it runs may park it in turn. */
       unpark (block);
 
-      if (runner->funcs->help (runner, task))
+      frame->helps = block;
+      helped = runner->funcs->help (runner, task);
+      frame->helps = NULL;
+
+      if (helped)
         {
           *again = TRUE;
-          return TRUE;
+          return;
         }
     }
 
@@ -405,6 +562,21 @@ prepare_worker (QTaskBlock *block,
   block->retry_time = 0;
   if (!frame->runner->funcs->compensate (frame->runner))
     block->retry_time = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
+}
+
+/* Sees to it that the caller can sleep. Returns FALSE if that would be for ever. Called with
+ * no lock held. */
+static gboolean
+prepare (QTaskBlock *block,
+         gboolean *again,
+         GError **error)
+{
+  /* Anew each time: the task may have been started meanwhile. */
+  if (!enter_graph (block, error))
+    return FALSE;
+
+  if (block->frame != NULL)
+    prepare_worker (block, again);
 
   return TRUE;
 }
@@ -437,17 +609,18 @@ block_until_done (QTaskBlock *block,
 
   while (!done)
     {
-      guint wakes = extra->wakes;
       gboolean again = FALSE;
-      gint64 wake_time = look_once (block, &done, &again, &wait_error);
+
+      block->wakes = extra->wakes;
+      block->wake_time = look_once (block, &done, &again, &wait_error);
 
       if (done || again)
         continue;
 
-      if (block->frame != NULL)
+      if (block->frame != NULL || block->hold != NULL)
         {
           g_mutex_unlock (&priv->lock);
-          done = !prepare_worker (block, &again, &wait_error);
+          done = !prepare (block, &again, &wait_error);
           g_mutex_lock (&priv->lock);
 
           if (done && block->mode == Q_TASK_WAIT_SYNCHRONOUS)
@@ -475,16 +648,16 @@ block_until_done (QTaskBlock *block,
             continue;
 
           if (block->retry_time > 0)
-            wake_time = earlier (wake_time, block->retry_time);
+            block->wake_time = earlier (block->wake_time, block->retry_time);
         }
 
-      if (wakes != extra->wakes)
+      if (block->wakes != extra->wakes)
         continue;
 
-      if (wake_time == -1)
+      if (block->wake_time == -1)
         g_cond_wait (&extra->cond, &priv->lock);
       else
-        g_cond_wait_until (&extra->cond, &priv->lock, wake_time);
+        g_cond_wait_until (&extra->cond, &priv->lock, block->wake_time);
     }
 
   q_task_end_wait_locked (priv, is_first_owner ? Q_TASK_WORD_OWNER_WAITS : 0);
@@ -539,6 +712,7 @@ q_task_block (QTask *task,
     .end_time = end_time,
     .cancellable = cancellable,
     .frame = q_task_get_current_frame (),
+    .hold = q_task_get_current_hold (),
   };
   QTaskOwnership ownership = Q_TASK_OWNER_NOT;
   gulong handler = 0;
@@ -577,9 +751,7 @@ q_task_block (QTask *task,
   if (handler != 0)
     g_signal_handler_disconnect (cancellable, handler);
 
-  if (block.is_in_graph)
-    leave_graph (block.frame->task);
-
+  leave_graph (&block);
   unpark (&block);
 
   q_task_dispatch_release (priv->dispatch, ownership);
@@ -602,8 +774,9 @@ q_task_block (QTask *task,
  * this one waits. What could never end is an error.
  *
  * Errors: %G_IO_ERROR_CANCELLED if @cancellable was cancelled; %Q_TASK_ERROR_DEADLOCK if the
- * task waits for the caller, directly or through others, if it was not started and the
- * caller is its owner, or if it is queued in the serial pool of the calling worker;
+ * task waits for the caller, directly or through others, as it does for its sync function, if
+ * it was not started and the caller is its owner, or if it is queued in the serial pool of the
+ * calling worker;
  * %Q_TASK_ERROR_FORKED in a forked child. The error of the task itself is none of these; read
  * it with [method@QTask.Task.propagate_error].
  *

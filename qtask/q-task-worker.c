@@ -178,8 +178,21 @@ goes_on (QTask *task,
   return !was_asked || (q_task_get_word (priv) & Q_TASK_WORD_RUN_CANCELLED) != 0;
 }
 
+/* Whether the thread has something else to do than the next step of @task. */
+static gboolean
+makes_room (QTask *task,
+            QTaskRunner *runner)
+{
+  QTaskFrame *helper = current_frame->outer;
+
+  if (helper != NULL && helper->helps != NULL && q_task_block_is_due (helper->helps))
+    return TRUE;
+
+  return runner->funcs->is_pressed (runner, task);
+}
+
 /* Calls the worker; a step worker again and again, until it syncs, is over, or makes room for
- * something more urgent. */
+ * something else. */
 static QTaskStep
 call_steps (QTask *task,
             QTaskRunner *runner,
@@ -206,7 +219,7 @@ call_steps (QTask *task,
       /* In a serial pool nothing else may run before the task is over. */
       if (step == Q_TASK_STEP_SYNC && runner->is_serial)
         q_task_sync (task, NULL);
-      else if (step == Q_TASK_STEP_SYNC || runner->funcs->is_pressed (runner, task))
+      else if (step == Q_TASK_STEP_SYNC || makes_room (task, runner))
         return step;
     }
 }

@@ -219,8 +219,9 @@ q_task_notify (QTask *task,
 typedef struct
 {
   QTaskDelivery delivery;
-  QTask *task;
-  guint thread_id; /* that is in dispose */
+  GObject *object;
+  QTaskDispatch *dispatch; /* owned */
+  guint thread_id;         /* that is in dispose */
   guint n_tries;
 } QTaskReleaseDelivery;
 
@@ -238,7 +239,7 @@ static GQuark notify_queue_quark;
 static gboolean
 is_in_unref (QTaskReleaseDelivery *self)
 {
-  GObject *object = G_OBJECT (self->task);
+  GObject *object = self->object;
 
   if (g_atomic_int_get ((int *) &object->ref_count) > 1)
     return TRUE;
@@ -248,7 +249,7 @@ is_in_unref (QTaskReleaseDelivery *self)
 }
 
 /* Drops a reference that was taken in dispose. The thread that is in dispose would finalize
- * the task itself if this one went before its own: wait for that, which takes a few
+ * the object itself if this one went before its own: wait for that, which takes a few
  * instructions. Whoever took another meanwhile, through a weak reference, may keep it for
  * long: then look again now and then. */
 static void
@@ -256,7 +257,7 @@ release_delivered (QTaskDelivery *delivery,
                    gboolean lost)
 {
   QTaskReleaseDelivery *self = (QTaskReleaseDelivery *) delivery;
-  QTask *task = self->task;
+  GObject *object = self->object;
 
   for (int i = 0; is_in_unref (self); i++)
     {
@@ -275,7 +276,7 @@ release_delivered (QTaskDelivery *delivery,
       if (lost)
         {
           /* Whoever has another reference drops it some time. */
-          if (g_atomic_int_get ((int *) &G_OBJECT (task)->ref_count) > 1)
+          if (g_atomic_int_get ((int *) &object->ref_count) > 1)
             break;
 
           /* The thread in there lost its processor at a bad moment, and gets it back. */
@@ -283,27 +284,37 @@ release_delivered (QTaskDelivery *delivery,
           continue;
         }
 
-      if (q_task_dispatch_set_timer (q_task_get_private (task)->dispatch, delivery,
+      if (q_task_dispatch_set_timer (self->dispatch, delivery,
                                      g_get_monotonic_time () + RELEASE_INTERVAL))
         return;
     }
 
+  g_object_unref (object);
+  q_task_dispatch_unref (self->dispatch);
   g_free (self);
-  g_object_unref (task);
 }
 
 /* Hands a reference to the owner, who drops it when it is the last one. */
 void
-q_task_release (QTask *task)
+q_task_release_object (GObject *object,
+                       QTaskDispatch *dispatch,
+                       int priority)
 {
-  QTaskPrivate *priv = q_task_get_private (task);
   QTaskReleaseDelivery *self = g_new0 (QTaskReleaseDelivery, 1);
 
   self->delivery.func = release_delivered;
-  self->task = task;
+  self->object = object;
+  self->dispatch = q_task_dispatch_ref (dispatch);
   self->thread_id = q_task_dispatch_get_thread_id ();
-  q_task_dispatch_deliver (priv->dispatch, &self->delivery.node,
-                           q_task_get_delivery_priority (priv));
+  q_task_dispatch_deliver (dispatch, &self->delivery.node, priority);
+}
+
+void
+q_task_release (QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+
+  q_task_release_object (G_OBJECT (task), priv->dispatch, q_task_get_delivery_priority (priv));
 }
 
 /* How the task is called in messages. */

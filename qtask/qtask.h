@@ -19,6 +19,8 @@
 
 #include <qtask/q-task-launcher.h>
 
+#include <qtask/q-task-group.h>
+
 #include <qtask/q-task-run.h>
 
 #include <qtask/q-task-enums.h>

@@ -516,6 +516,13 @@ const BenchPeer bench_peers[] = {
   { .name = "kore" },
   { .name = "bulk-read" },
   { .name = "gasyncqueue" },
+  /* Ways to run loops, and sets of tasks; see benchmark-groups.c. */
+  { .name = "plain" },
+  { .name = "gthreadpool" },
+#ifdef HAVE_OPENMP
+  { .name = "openmp" },
+#endif
+  { .name = "qtask-no-group" },
   { NULL },
 };
 

@@ -15,6 +15,7 @@
 #include "benchmark-workloads.h"
 
 #include "benchmark-channels.h"
+#include "benchmark-groups.h"
 
 #include <malloc.h>
 #include <math.h>
@@ -612,6 +613,10 @@ const BenchWorkload bench_workloads[] = {
   { "channel-fd-1048576-round-trip", "a message over a socket pair, blocking reads, there and back", NULL, bench_channel_run },
   { "channel-fd-64-4-writers", "a message over a socket pair, blocking reads, from four threads; per message", NULL, bench_channel_run },
   { "sync-round-trip", "a sync point: the owner told, and the worker resumed; per sync", bench_sync_round_trip_run },
+  { "parallel-for-1", "a loop of n indexes in chunks of 1; per index", NULL, bench_parallel_for_run },
+  { "parallel-for-1000", "a loop of n indexes in chunks of 1000; per index", NULL, bench_parallel_for_run },
+  { "parallel-for-tiny", "a loop of n indexes of a microsecond each, in chunks of 1; per loop", NULL, bench_parallel_for_run },
+  { "group", "n no-ops in a group, which is awaited; per task", NULL, bench_group_run },
   { NULL },
 };
 

@@ -27,6 +27,7 @@
 #define TIME_LIMIT 300
 
 #define ALL "qtask gtask gthreadpool-invoke thread-per-task libuv libdex"
+#define LOOPERS "qtask plain gthreadpool openmp"
 #define POOLS "qtask gtask gthreadpool-invoke libuv libdex"
 
 /* What is run; quick_n 0 is left out of a quick run, max_rounds 0 is no limit.
@@ -84,6 +85,15 @@ static const Plan plans[] = {
   { "channel-fd-1048576-round-trip", 100, 10, "qtask kore bulk-read", 0, 1 },
   { "channel-fd-64-4-writers", 200000, 20000, "qtask kore bulk-read", 0, 1 },
   { "sync-round-trip", 20000, 2000, "qtask", 0, 1 },
+  { "parallel-for-1", 10000, 10000, LOOPERS, 0, 1 },
+  { "parallel-for-1", 1000000, 0, LOOPERS, 0, 1 },
+  { "parallel-for-1000", 100000, 100000, LOOPERS, 0, 1 },
+  { "parallel-for-1000", 1000000, 0, LOOPERS, 0, 1 },
+  { "parallel-for-1000", 10000000, 0, LOOPERS, 0, 1 },
+  { "parallel-for-tiny", 1, 1, LOOPERS, 0, 1 },
+  { "parallel-for-tiny", 4, 4, LOOPERS, 0, 1 },
+  { "parallel-for-tiny", 30, 0, LOOPERS, 0, 1 },
+  { "group", 100000, 10000, "qtask qtask-no-group", 0, 1 },
 };
 
 /* What must come out: a bound of qtask's metric or, with a peer, of its ratio
@@ -119,6 +129,8 @@ static const Requirement requirements[] = {
   { "channel-watch-64", 0, BENCH_NS_PER_OP, "kore", 0, 0.2, 0 },
   { "channel-fd-64", 0, BENCH_NS_PER_OP, "kore", 0, 0.6, 0 },
   { "channel-fd-1048576", 0, BENCH_NS_PER_OP, "bulk-read", 0, 1.25, 0 },
+  { "parallel-for-1000", 0, BENCH_NS_PER_OP, "openmp", 0, 1.1, 0 },
+  { "parallel-for-tiny", 0, BENCH_NS_PER_OP, "plain", 0, 1.05, 0 },
 };
 
 /* Where the table names a metric. */

@@ -199,8 +199,6 @@ test_bytes (gconstpointer kind)
 {
   guint8 expected[] = { 3, 0, 0, 0, 1, 'a', 'b', 'c', 0, 0, 0, 0, 1 };
   g_autofree guint8 *large = g_malloc (HEADER + 0x10203);
-  g_autoptr (GBytes) message = channel_message_new (5, 0x10203);
-  g_autoptr (GError) error = NULL;
   guint8 buffer[sizeof expected];
   Blocker blocker = { .size = 0x10203 };
   QTaskChannel *channel;
@@ -763,7 +761,6 @@ test_peer_dies (gconstpointer kind)
 {
   for (int unread = 0; unread < 2; unread++)
     {
-      g_autoptr (GError) error = NULL;
       QTaskChannel *channel;
       Raw raw;
 

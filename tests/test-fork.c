@@ -204,6 +204,56 @@ test_wait (void)
   family_clear (&family);
 }
 
+static gboolean
+never_called (gsize begin G_GNUC_UNUSED,
+              gsize end G_GNUC_UNUSED,
+              gpointer data G_GNUC_UNUSED,
+              GError **error G_GNUC_UNUSED)
+{
+  child_check (FALSE);
+  return TRUE;
+}
+
+static void
+test_group (void)
+{
+  Family family;
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  pid_t pid;
+
+  family_init (&family);
+  g_assert_true (q_task_group_add (group, family.held, NULL));
+  pid = fork ();
+
+  if (pid == 0)
+    {
+      GError *error = NULL;
+
+      child_begin ();
+      child_check (!q_task_group_add (group, family.fresh, &error));
+      child_check_forked (error);
+      for (QTaskGroupWaitMode mode = Q_TASK_GROUP_ALL; mode <= Q_TASK_GROUP_ANY; mode++)
+        {
+          child_check (!q_task_group_wait (group, mode, NULL, &error));
+          child_check_forked (error);
+        }
+      q_task_group_close (group);
+      child_check (!q_task_group_is_closed (group));
+      q_task_group_cancel (group);
+      child_check (!q_task_group_is_cancelled (group));
+      child_check (!q_task_pool_parallel_for (family.pool, 10, 1, never_called, NULL, NULL, &error));
+      child_check_forked (error);
+      _exit (0);
+    }
+
+  wait_for_child (pid);
+  g_assert_false (q_task_is_cancelled (family.held));
+  test_gate_open (&family.hold.release);
+  g_assert_true (q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, NULL));
+  g_assert_finalize_object (group);
+  family_clear (&family);
+}
+
 static void
 test_run (void)
 {
@@ -489,6 +539,7 @@ main (int argc,
   g_test_add_func (G10 "/wait", test_wait);
   g_test_add_func (G10 "/run-in-thread", test_run);
   g_test_add_func (G10 "/run-in-thread-sync", test_run_sync);
+  g_test_add_func (G10 "/group", test_group);
   g_test_add_func (G10 "/setters", test_setters);
   g_test_add_func (G10 "/pool", test_pool);
   g_test_add_func (G10 "/grandchild", test_grandchild);

@@ -2097,6 +2097,96 @@ test_run_in_thread_sync_return_on_cancel (void)
   test_assert_destroyed_here (&gone);
 }
 
+/* Two threads start it at once. The one that comes too late is told, and changes nothing. */
+typedef struct
+{
+  QTask *task;
+  TestReport report;
+  TestFate worker_data[2];
+  int n_here;      /* atomic */
+  int n_criticals; /* atomic */
+} Starts;
+
+static void
+starts_critical_cb (const char *domain,
+                    GLogLevelFlags level,
+                    const char *message,
+                    gpointer data)
+{
+  Starts *starts = data;
+
+  g_atomic_int_inc (&starts->n_criticals);
+}
+
+static gboolean
+is_no_critical_cb (const char *domain,
+                   GLogLevelFlags level,
+                   const char *message,
+                   gpointer data)
+{
+  return (level & G_LOG_LEVEL_CRITICAL) == 0;
+}
+
+static void
+starts_meet (Starts *starts)
+{
+  g_atomic_int_inc (&starts->n_here);
+  while (g_atomic_int_get (&starts->n_here) < 2)
+    g_thread_yield ();
+}
+
+static gpointer
+starts_sync_thread (gpointer data)
+{
+  Starts *starts = data;
+
+  starts_meet (starts);
+  q_task_run_in_thread_sync (starts->task, test_empty_worker, &starts->worker_data[0],
+                             test_fate_notify);
+
+  return NULL;
+}
+
+static void
+test_run_in_thread_sync_too_late (void)
+{
+  guint handler;
+
+  g_test_log_set_fatal_handler (is_no_critical_cb, NULL);
+
+  for (int i = 0; i < test_scaled (2000); i++)
+    {
+      Starts starts = {
+        .report = TEST_REPORT_INIT,
+        .worker_data = { TEST_FATE_INIT, TEST_FATE_INIT },
+      };
+      GThread *thread;
+
+      handler = g_log_set_handler (TEST_LOG_DOMAIN, G_LOG_LEVEL_CRITICAL | G_LOG_FLAG_FATAL,
+                                   starts_critical_cb, &starts);
+      starts.task = q_task_new (NULL, test_report_cb, &starts.report, NULL);
+      thread = g_thread_new ("sync", starts_sync_thread, &starts);
+      starts_meet (&starts);
+      for (volatile int j = i % 200; j > 0; j--)
+        ;
+      q_task_run_in_thread (starts.task, test_empty_worker, &starts.worker_data[1],
+                            test_fate_notify);
+      g_thread_join (thread);
+      test_run_until (NULL, q_task_get_completed (starts.task));
+      test_run_until (NULL, test_fate_get_count (&starts.worker_data[0]) == 1 &&
+                              test_fate_get_count (&starts.worker_data[1]) == 1);
+      test_finalize_soon (starts.task);
+      g_log_remove_handler (TEST_LOG_DOMAIN, handler);
+      g_assert_cmpint (starts.n_criticals, ==, 1);
+      g_assert_cmpint (starts.report.called, <=, 1);
+      test_assert_destroyed_here (&starts.worker_data[0]);
+      test_assert_destroyed_here (&starts.worker_data[1]);
+      test_report_clear (&starts.report);
+    }
+
+  g_test_log_set_fatal_handler (NULL, NULL);
+}
+
 static void
 test_run_in_thread_sync_cancelled_before (void)
 {
@@ -2419,6 +2509,7 @@ main (int argc,
   g_test_add_func ("/gtask-contract/run-in-thread-sync/to-an-error", test_run_in_thread_sync_to_an_error);
   g_test_add_func ("/gtask-contract/run-in-thread-sync/cancelled", test_run_in_thread_sync_cancelled);
   g_test_add_func ("/gtask-contract/run-in-thread-sync/return-on-cancel", test_run_in_thread_sync_return_on_cancel);
+  g_test_add_func ("/gtask-contract/run-in-thread-sync/too-late", test_run_in_thread_sync_too_late);
   g_test_add_func ("/gtask-contract/run-in-thread-sync/cancelled-before", test_run_in_thread_sync_cancelled_before);
   g_test_add_func ("/gtask-contract/nested/sync", test_nested_sync);
   g_test_add_func ("/gtask-contract/nested/async", test_nested_async);

@@ -43,6 +43,18 @@ PRINTED = {
                  '9 words\n',
     'channel.py': '6 words\n'
                   '4 words\n',
+    'group.c': '1 in the list\n'
+               '2 in the list\n'
+               '1 in the list\n'
+               '0 in the list\n'
+               'All is well: 100 %\n'
+               '10 words, 0 stopped\n'
+               '1 in the list\n'
+               '2 in the list\n'
+               '1 in the list\n'
+               '0 in the list\n'
+               'The first error: One of them is empty\n'
+               '0 words, 1 stopped\n',
     'gtask-port.c': '6 words\n'
                     'Operation was cancelled\n',
     'hello.c': 'Hello, world!\n',
@@ -50,6 +62,8 @@ PRINTED = {
                 'Hello, world!\n',
     'hello.py': 'Hello, world!\n',
     'hello.vala': 'Hello, world!\n',
+    'parallel.c': '9592 primes below 100000\n'
+                  'There is something wrong with 50000\n',
     'pool.c': '1000 ran\n'
               '0 heard of\n'
               '1000 heard of\n',

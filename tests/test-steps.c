@@ -1307,6 +1307,39 @@ test_worker_gives_up (gconstpointer cancels)
   test_pool_drop (pool);
 }
 
+/* Who runs the steps of what it waits for lets others be first between two of them. */
+static void
+test_worker_lets_urgent_pass (void)
+{
+  QTaskPool *pool = q_task_pool_new ("waits", 1, 0);
+  TestHold hold = TEST_HOLD_INIT;
+  Walk walk = WALK_INIT ("c");
+  QTask *held = q_task_new (NULL, NULL, NULL, NULL);
+  QTask *waits = q_task_new (NULL, NULL, NULL, NULL);
+  QTask *urgent = q_task_new (NULL, NULL, NULL, NULL);
+  QTask *task = walk_new (&walk, NULL);
+
+  test_pool_push (pool, held, test_hold_worker, &hold, NULL);
+  test_gate_wait (&hold.entered);
+  test_pool_push (pool, waits, wait_worker, task, NULL);
+  walk_start (&walk, pool, task);
+  test_gate_open (&hold.release);
+  test_gate_wait_for (&walk.stepped, 10);
+  q_task_set_priority (urgent, G_PRIORITY_HIGH);
+  test_pool_push (pool, urgent, test_empty_worker, NULL, NULL);
+  test_run_until (NULL, q_task_get_completed (urgent));
+  g_assert_false (q_task_get_completed (waits));
+
+  test_gate_wait_for (&walk.stepped, test_gate_get_count (&walk.stepped) + 10);
+  q_task_cancel (task);
+  test_run_until (NULL, q_task_get_completed (waits)); /* and refers to it no more */
+  walk_end (&walk, task);
+  test_finish (waits);
+  test_finish (urgent);
+  test_finish (held);
+  test_pool_drop (pool);
+}
+
 /* Waited for while it syncs already: the waiter parks, and a step needs a thread. */
 static void
 test_worker_waits_for_syncing (void)
@@ -1752,6 +1785,7 @@ main (int argc,
   add_data ("worker-waits/sync", "scsscse", test_worker_waits);
   add_int ("worker-waits/gives-up", FALSE, test_worker_gives_up);
   add_int ("worker-waits/cancelled", TRUE, test_worker_gives_up);
+  add ("worker-waits/lets-urgent-pass", test_worker_lets_urgent_pass);
   add ("worker-waits/for-syncing", test_worker_waits_for_syncing);
   add ("wait-async", test_wait_async);
 

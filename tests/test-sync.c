@@ -1429,6 +1429,179 @@ test_owner_waits_in_function (gconstpointer waits)
   test_pool_drop (pool);
 }
 
+/* Nor for the end of its pool. */
+static void
+close_inside_cb (QTask *task,
+                 gpointer data)
+{
+  Meeting *meeting = meeting_enter (task, data);
+  QTaskPool *pool = g_object_get_data (G_OBJECT (task), "pool");
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, &error));
+  g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+  g_assert_true (q_task_resume (task, FALSE));
+  meeting_leave (meeting);
+}
+
+static void
+test_owner_closes_pool_in_function (void)
+{
+  QTaskPool *pool = q_task_pool_new ("closes", 1, 0);
+  Meeting meeting = MEETING_INIT (2);
+  QTask *task = meeting_new (&meeting, close_inside_cb);
+
+  g_object_set_data (G_OBJECT (task), "pool", pool);
+  meeting_start (&meeting, pool, task);
+  meeting_end (&meeting, task, -1);
+  test_pool_drop (pool);
+}
+
+/* Tasks that sync while others wait for them */
+typedef struct
+{
+  Meeting meeting;
+  QTask *other;
+  int n_deadlocks;
+} Ring;
+
+static gboolean
+ring_worker (QTask *task,
+             gpointer data,
+             GError **error)
+{
+  Ring *ring = data;
+  g_autoptr (GError) wait_error = NULL;
+
+  if (!q_task_wait (ring->other, NULL, &wait_error))
+    {
+      g_assert_error (wait_error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+      g_atomic_int_inc (&ring->n_deadlocks);
+    }
+
+  return TRUE;
+}
+
+static void
+ring_inside_cb (QTask *task,
+                gpointer data)
+{
+  Ring *ring = data;
+  Meeting *meeting = meeting_enter (task, &ring->meeting);
+  g_autoptr (GError) error = NULL;
+
+  if (!q_task_wait (ring->other, NULL, &error))
+    {
+      g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+      g_atomic_int_inc (&ring->n_deadlocks);
+    }
+  g_assert_true (q_task_resume (task, FALSE));
+  meeting_leave (meeting);
+}
+
+/* The owner waits in the function of the one for the other, which waits for the one. */
+static void
+test_owner_waits_in_function_for_waiter (void)
+{
+  QTaskPool *pool = q_task_pool_new ("ring", 2, 0);
+
+  for (int i = 0; i < test_scaled (200); i++)
+    {
+      Ring ring = { .meeting = MEETING_INIT (1) };
+      Ring waiting = { .meeting = MEETING_INIT (0) };
+      QTask *task = meeting_new (&ring.meeting, NULL);
+      QTask *other = q_task_new (NULL, NULL, NULL, NULL);
+
+      ring.other = other;
+      waiting.other = task;
+      q_task_set_sync_func (task, ring_inside_cb, &ring, meeting_sync_data_destroy);
+      meeting_start (&ring.meeting, pool, task);
+      test_pool_push (pool, other, ring_worker, &waiting, NULL);
+      meeting_end (&ring.meeting, task, -1);
+      test_finish (other);
+      g_assert_cmpint (ring.n_deadlocks + waiting.n_deadlocks, ==, 1);
+    }
+
+  test_pool_drop (pool);
+}
+
+static void
+nest_inside_cb (QTask *task,
+                gpointer data)
+{
+  Ring *ring = data;
+  Meeting *meeting = meeting_enter (task, &ring->meeting);
+
+  test_run_until (NULL, q_task_get_completed (ring->other));
+  g_assert_true (q_task_resume (task, FALSE));
+  meeting_leave (meeting);
+}
+
+/* In the function of the one a loop runs, which calls that of the other, which waits for the
+ * one. */
+static void
+test_owner_waits_in_nested_function (void)
+{
+  QTaskPool *pool = q_task_pool_new ("nested", 2, 0);
+  Ring outer = { .meeting = MEETING_INIT (1) };
+  Ring inner = { .meeting = MEETING_INIT (1) };
+  QTask *task = meeting_new (&outer.meeting, NULL);
+  QTask *other = meeting_new (&inner.meeting, NULL);
+
+  outer.other = other;
+  inner.other = task;
+  q_task_set_sync_func (task, nest_inside_cb, &outer, meeting_sync_data_destroy);
+  q_task_set_sync_func (other, ring_inside_cb, &inner, meeting_sync_data_destroy);
+  /* The other syncs when the first one's function runs the loop. */
+  meeting_start (&outer.meeting, pool, task);
+  wait_for_state (task, Q_TASK_STATE_SYNCING);
+  meeting_start (&inner.meeting, pool, other);
+  meeting_end (&outer.meeting, task, -1);
+  meeting_end (&inner.meeting, other, -1);
+  g_assert_cmpint (inner.n_deadlocks, ==, 1);
+  test_pool_drop (pool);
+}
+
+/* A worker that is an owner itself, and waits in a pool of one for what needs its owner. */
+static gboolean
+owner_worker (QTask *task,
+              gpointer pool,
+              GError **error)
+{
+  GMainContext *context = g_main_context_new ();
+  All all = { .meeting = MEETING_INIT (3) };
+  QTask *inner;
+
+  g_main_context_push_thread_default (context);
+  inner = meeting_new (&all.meeting, resume_inside_cb);
+  g_assert_true (q_task_open_channel (inner, NULL));
+  q_task_channel_set_capacity (q_task_get_worker_channel (inner), 1);
+  q_task_channel_set_message_func (q_task_get_channel (inner), all_message_cb, &all, NULL);
+  test_pool_push (pool, inner, all_worker, &all, meeting_worker_data_destroy);
+  g_assert_true (q_task_wait_until (inner, test_end_time (), NULL, NULL));
+  g_assert_cmpint (all.meeting.called, ==, 1);
+  g_assert_cmpuint (all.n_messages, ==, 3);
+  g_assert_cmpint (all.meeting.n_funcs, ==, 3);
+  while (g_main_context_iteration (context, FALSE))
+    ;
+  g_assert_finalize_object (inner);
+  g_main_context_pop_thread_default (context);
+  g_main_context_unref (context);
+
+  return TRUE;
+}
+
+static void
+test_owner_is_worker (void)
+{
+  QTaskPool *pool = q_task_pool_new ("owner", 1, 0);
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+
+  test_pool_push (pool, task, owner_worker, pool, NULL);
+  test_finish (task);
+  test_pool_drop (pool);
+}
+
 /* Called by the owner, it serves as a wait does. */
 static void
 test_run_in_thread_sync (void)
@@ -1823,6 +1996,10 @@ main (int argc,
   add_data ("owner-waits-and-gives-up", TRUE, test_owner_waits_in_vain);
   add_data ("owner-waits-in-function", FALSE, test_owner_waits_in_function);
   add_data ("owner-waits-in-function-of-a-wait", TRUE, test_owner_waits_in_function);
+  add ("owner-waits-in-function-for-waiter", test_owner_waits_in_function_for_waiter);
+  add ("owner-waits-in-nested-function", test_owner_waits_in_nested_function);
+  add ("owner-closes-pool-in-function", test_owner_closes_pool_in_function);
+  add ("owner-is-worker", test_owner_is_worker);
   add ("owner-waits-timeout", test_timeout_while_owner_waits);
   add_data ("messages-and-progress", FALSE, test_all_together);
   add_data ("messages-and-progress-owner-waits", TRUE, test_all_together);

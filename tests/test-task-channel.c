@@ -1611,6 +1611,39 @@ test_no_descriptors (void)
 #define G4 "/guarantee/4-order"
 #define G9 "/guarantee/9-no-abort-on-what-the-world-does"
 
+/* Run synchronously by the owner, all of them come before that returns. */
+static void
+completed_notify_cb (QTask *task,
+                     GParamSpec *pspec,
+                     gpointer data)
+{
+  Talk *talk = data;
+
+  g_assert_cmpuint (talk->n_messages, ==, talk->n_to_write);
+  g_assert_cmpint (talk->n_ends, ==, 1);
+  talk->n_called++;
+}
+
+static void
+test_run_in_thread_sync (gconstpointer capacity)
+{
+  for (int i = 0; i < test_scaled (100); i++)
+    {
+      Talk talk = TALK_INIT;
+      QTask *task;
+
+      talk.n_to_write = 100;
+      talk.capacity = GPOINTER_TO_UINT (capacity);
+      task = talk_new (&talk);
+      g_signal_connect (task, "notify::completed", G_CALLBACK (completed_notify_cb), &talk);
+      q_task_run_in_thread_sync (task, talk_worker, &talk, talk_worker_data_destroy);
+      g_assert_cmpint (talk.n_called, ==, 1);
+      g_assert_cmpuint (talk.n_messages, ==, 100);
+      talk_end (&talk, task);
+      test_assert_destroyed_here (&talk.worker_data);
+    }
+}
+
 #define add_data(path, data, func) g_test_add_data_func (path, GINT_TO_POINTER (data), func)
 
 int
@@ -1629,6 +1662,8 @@ main (int argc,
   add_data (G4 "/messages/flood-owner-waits-late", ORDER_WAITED_LATE, test_flood);
   add_data (G4 "/messages/capacity-of-one", ORDER_ITERATED, test_capacity_of_one);
   add_data (G4 "/messages/capacity-of-one-owner-waits", ORDER_WAITED, test_capacity_of_one);
+  add_data (G4 "/messages/run-in-thread-sync", 0, test_run_in_thread_sync);
+  add_data (G4 "/messages/run-in-thread-sync-capacity-of-one", 1, test_run_in_thread_sync);
   g_test_add_func (G4 "/messages/many-tasks", test_many_tasks);
   add_data (G4 "/messages/function-set-late", FALSE, test_message_func_late);
   add_data (G4 "/messages/function-set-when-over", TRUE, test_message_func_late);

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -510,6 +511,18 @@ test_in_thread (GFunc func,
   Call call = { func, data, 0, TEST_GATE_INIT };
 
   g_thread_join (g_thread_new ("test-in-thread", in_thread, &call));
+}
+
+gint64
+test_get_run_delay (void)
+{
+  g_autofree char *contents = NULL;
+  guint64 delay = 0;
+
+  if (g_file_get_contents ("/proc/thread-self/schedstat", &contents, NULL, NULL))
+    sscanf (contents, "%*u %" G_GUINT64_FORMAT, &delay);
+
+  return (gint64) (delay / 1000);
 }
 
 /* Pools */

@@ -212,6 +212,11 @@ gboolean test_is_slow (void);
  */
 int test_scaled (int n);
 
+/* How long the calling thread has waited for a processor, in microseconds, since it began; 0
+ * where the system does not tell
+ */
+gint64 test_get_run_delay (void);
+
 /* Polls what changes in other threads and wakes nobody */
 #define test_poll_until(condition) \
   G_STMT_START { \

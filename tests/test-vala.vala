@@ -509,6 +509,77 @@ class Tests {
     iterate_until_completed (told);
     assert_cmpstr (string.joinv (" ", seen), EQ, "one end completed");
   }
+
+  private static async void await_group (QTask.TaskGroup group, GLib.MainLoop loop) {
+    try {
+      assert_true (yield group.wait_async (QTask.TaskGroupWaitMode.ALL));
+    } catch (Error e) {
+      assert_not_reached ();
+    }
+    loop.quit ();
+  }
+
+  public static void group () {
+    var group = new QTask.TaskGroup (QTask.TaskGroupFlags.DEFAULT);
+    var loop = new MainLoop ();
+    uint n_changes = 0;
+    ListModel list = group;
+
+    list.items_changed.connect ((position, removed, added) => {
+      assert_true (Thread.self<void*> () == main_thread);
+      n_changes++;
+    });
+    for (int i = 0; i < 3; i++) {
+      var task = new QTask.Task (null, null);
+      try {
+        assert_true (group.add (task));
+        assert_true (list.get_object (i) == task);
+      } catch (Error e) {
+        assert_not_reached ();
+      }
+      task.run_in_thread ((task) => {
+        return true;
+      });
+    }
+    assert_cmpuint (list.get_n_items (), EQ, 3);
+
+    await_group.begin (group, loop);
+    loop.run ();
+    assert_cmpuint (list.get_n_items (), EQ, 0);
+    assert_cmpuint (n_changes, EQ, 6);
+    assert_true (group.progress == 1.0);
+
+    group.close ();
+    assert_true (group.is_closed);
+    try {
+      group.add (new QTask.Task (null, null));
+      assert_not_reached ();
+    } catch (Error e) {
+      assert_true (e is QTask.TaskError.CLOSED);
+    }
+  }
+
+  public static void parallel_for () {
+    var pool = new QTask.TaskPool ("for", 2, 0);
+    var squares = new size_t[1000];
+
+    try {
+      assert_true (pool.parallel_for (squares.length, 10, (begin, end) => {
+        for (var i = begin; i < end; i++)
+          squares[i] = i * i;
+        return true;
+      }));
+      for (size_t i = 0; i < squares.length; i++)
+        assert_true (squares[i] == i * i);
+
+      pool.parallel_for (squares.length, 10, (begin, end) => {
+        throw new IOError.BUSY ("busy");
+      });
+      assert_not_reached ();
+    } catch (Error e) {
+      assert_true (e is IOError.BUSY);
+    }
+  }
 }
 
 int main (string[] args) {
@@ -532,6 +603,8 @@ int main (string[] args) {
   Test.add_func ("/vala/sync", Tests.sync);
   Test.add_func ("/vala/steps", Tests.steps);
   Test.add_func ("/vala/bind", Tests.bind);
+  Test.add_func ("/vala/group", Tests.group);
+  Test.add_func ("/vala/parallel-for", Tests.parallel_for);
 
   return Test.run ();
 }

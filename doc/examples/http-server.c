@@ -219,6 +219,9 @@ main (int argc,
       return 2;
     }
 
+  g_unix_signal_add (SIGINT, quit_cb, &quit);
+  g_unix_signal_add (SIGTERM, quit_cb, &quit);
+
   soup_server_add_handler (server, "/count", count_handler, pool, NULL);
   if (!soup_server_listen_local (server, port, SOUP_SERVER_LISTEN_IPV4_ONLY, &error))
     {
@@ -230,8 +233,6 @@ main (int argc,
   g_print ("Port %d\n", g_uri_get_port (uris->data));
   g_slist_free_full (uris, (GDestroyNotify) g_uri_unref);
 
-  g_unix_signal_add (SIGINT, quit_cb, &quit);
-  g_unix_signal_add (SIGTERM, quit_cb, &quit);
   g_main_loop_run (loop);
 
   return 0;

@@ -165,12 +165,13 @@ main (int argc,
       return 1;
     }
 
+  g_unix_signal_add (SIGINT, quit_cb, &app);
+  g_unix_signal_add (SIGTERM, quit_cb, &app);
+
   uris = soup_server_get_uris (server);
   g_print ("Port %d\n", g_uri_get_port (uris->data));
   g_slist_free_full (uris, (GDestroyNotify) g_uri_unref);
 
-  g_unix_signal_add (SIGINT, quit_cb, &app);
-  g_unix_signal_add (SIGTERM, quit_cb, &app);
   g_main_loop_run (loop);
 
   return 0;

@@ -37,6 +37,7 @@ function _init() {
     Gio._promisify(taskPrototype, 'wait_async', 'wait_finish');
     Gio._promisify(poolPrototype, 'wait_for_space_async', 'wait_for_space_finish');
     Gio._promisify(poolPrototype, 'close_async', 'close_finish');
+    Gio._promisify(QTask.TaskGroup.prototype, 'wait_async', 'wait_finish');
     Gio._promisify(channelPrototype, 'read_async', 'read_finish');
     Gio._promisify(channelPrototype, 'write_async', 'write_finish');
 
@@ -119,6 +120,10 @@ function _init() {
 
         task.return_error(newError());
         return true;
+    };
+
+    poolPrototype.parallel_for = function () {
+        throw new Error('JavaScript has one thread: a loop cannot run in others');
     };
 
     poolPrototype.set_thread_initializer = function () {

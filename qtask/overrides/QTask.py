@@ -607,9 +607,97 @@ class TaskPool(QTask.TaskPool):
             raise TypeError(f'the task must be a QTask.Task, not {type(task).__qualname__}')
         return super().push_steps(task, task._wrap_step_worker(worker), *data)
 
+    def parallel_for(self, n, grain, func, *data, cancellable=None):
+        """Call func(begin, end, *data) for parts of range(n), in the calling thread and
+        in threads of the pool at once, and return when all is done. What it raises first
+        ends the loop, and is raised here.
+
+        What runs in Python takes turns, whatever the threads: this is for functions
+        that leave the interpreter, as those of NumPy and of GLib do.
+        """
+        if not callable(func):
+            raise TypeError(f'func must be callable, not {type(func).__qualname__}')
+
+        failures = []
+        task = current_task()
+
+        def call(begin, end, *_):
+            outer = current_task()
+            _thread.task = task
+            try:
+                return func(begin, end, *data) is not False
+            except BaseException as exception:
+                failures.append(exception)
+                return False
+            finally:
+                _thread.task = outer
+
+        try:
+            return super().parallel_for(n, grain, call, None, cancellable)
+        except GLib.Error:
+            if failures:
+                raise failures[0] from None
+            raise
+        finally:
+            # The exception refers to this frame now.
+            failures.clear()
+
 
 TaskPool = override(TaskPool)
 __all__.append('TaskPool')
+
+
+class TaskGroup(QTask.TaskGroup):
+    """A group of tasks that can be awaited, and is a list of them.
+
+        group = QTask.TaskGroup(flags=QTask.TaskGroupFlags.CANCEL_ON_ERROR)
+        tasks = [QTask.run(load, path, group=group) for path in paths]
+        await group
+        print([task.result() for task in tasks])
+    """
+
+    def _wait(self, mode, cancels):
+        cancellable = Gio.Cancellable()
+        try:
+            yield from _wait(functools.partial(self.wait_async, mode, cancellable),
+                             self.wait_finish)
+        except GLib.Error:
+            raise
+        except BaseException:
+            cancellable.cancel()
+            if cancels:
+                self.cancel()
+            raise
+
+    def __await__(self):
+        """Wait until all tasks have completed, those that are added meanwhile as well;
+        raises the first error as GLib.Error.
+
+        An interrupted wait (the awaiting asyncio task is cancelled; or Control-C)
+        cancels the group.
+        """
+        return self._wait(QTask.TaskGroupWaitMode.ALL, True)
+
+    async def wait_any(self):
+        """Wait until one task has completed, which may have been before; raises its error
+        as GLib.Error. The others go on, whatever becomes of the wait."""
+        await _Any(self)
+
+
+TaskGroup = override(TaskGroup)
+__all__.append('TaskGroup')
+
+
+class _Any:
+    """The first task of a group to complete, to be awaited."""
+
+    __slots__ = ('group',)
+
+    def __init__(self, group):
+        self.group = group
+
+    def __await__(self):
+        return self.group._wait(QTask.TaskGroupWaitMode.ANY, False)
 
 
 def current_task():
@@ -621,7 +709,7 @@ __all__.append('current_task')
 
 
 def run(func, *args, pool=None, name=None, priority=None, cancellable=None, timeout=None,
-        progress=None):
+        progress=None, group=None):
     """Call func(*args) in a thread; returns a task, to be awaited for the value.
 
     What func raises is raised where the task is awaited, traceback and all (but for
@@ -638,6 +726,8 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
     timeout: seconds after which the task fails with Gio.IOErrorEnum.TIMED_OUT
     progress: called with the fraction that is done, between 0 and 1, in the loop
         of the thread that called run()
+    group: a QTask.TaskGroup that the task is added to; raises GLib.Error if that takes
+        no more tasks
     """
     if not callable(func):
         raise TypeError(f'func must be callable, not {type(func).__qualname__}')
@@ -647,11 +737,15 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
         raise TypeError(f'pool must be a QTask.TaskPool, not {type(pool).__qualname__}')
     if progress is not None and not callable(progress):
         raise TypeError(f'progress must be callable, not {type(progress).__qualname__}')
+    if group is not None and not isinstance(group, TaskGroup):
+        raise TypeError(f'group must be a QTask.TaskGroup, not {type(group).__qualname__}')
     if timeout is not None and not timeout > 0:
         raise ValueError('timeout must be more than 0 seconds')
 
     task = Task(cancellable=cancellable)
     task.set_name(getattr(func, '__name__', None) if name is None else name)
+    if group is not None:
+        group.add(task)
     if priority is not None:
         task.set_priority(priority)
     if timeout is not None:

@@ -141,7 +141,7 @@ static void
 client_left (Binding *self,
              gboolean is_paused)
 {
-  g_autoptr (Binding) binding = binding_ref (self);
+  g_autoptr (Binding) binding G_GNUC_UNUSED = binding_ref (self);
   g_autoptr (SoupServerMessage) request = steal_request (self);
 
   if (is_paused)
@@ -284,7 +284,7 @@ static void
 deliver (Binding *self,
          GBytes *message)
 {
-  g_autoptr (Binding) binding = binding_ref (self);
+  g_autoptr (Binding) binding G_GNUC_UNUSED = binding_ref (self);
 
   if (self->request == NULL || !call (self, message))
     return;
@@ -414,7 +414,7 @@ bound_cb (QTask *task,
           gpointer data)
 {
   Binding *self = data;
-  g_autoptr (Binding) binding = binding_ref (self);
+  g_autoptr (Binding) binding G_GNUC_UNUSED = binding_ref (self);
 
   if (message != NULL)
     {

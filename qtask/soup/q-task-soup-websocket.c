@@ -191,7 +191,7 @@ message_cb (QTaskChannel *channel,
 static void
 advance (Binding *self)
 {
-  g_autoptr (Binding) binding = binding_ref (self);
+  g_autoptr (Binding) binding G_GNUC_UNUSED = binding_ref (self);
   gboolean is_empty = !self->is_held;
 
   while (self->is_held && self->connection != NULL && self->n_turns < MAX_TURNS && !is_empty)
@@ -302,8 +302,8 @@ bound_cb (QTask *task,
 static void
 connection_over_cb (Binding *self)
 {
-  g_autoptr (Binding) binding = binding_ref (self);
-  g_autoptr (SoupWebsocketConnection) connection = steal_connection (self);
+  g_autoptr (Binding) binding G_GNUC_UNUSED = binding_ref (self);
+  g_autoptr (SoupWebsocketConnection) connection G_GNUC_UNUSED = steal_connection (self);
 
   if (self->close_code != 0)
     binding_unref (self);

@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+# test-python-group.py: groups and parallel loops, as Python sees them
+#
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Prints TAP. Runs all tests, or those whose paths begin with an argument.
+
+import faulthandler
+import gc
+import os
+import signal
+import sys
+import threading
+import traceback
+import weakref
+
+import gi
+import gi.overrides
+
+# The override of this tree, before one that is installed.
+gi.overrides.__path__.insert(
+    0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'qtask', 'overrides'))
+gi.require_version('QTask', '1')
+from gi.repository import Gio, GLib, GObject, QTask  # noqa: E402
+
+TIME_LIMIT = 60
+MAIN = threading.get_ident()
+
+tests = []
+
+
+def test(path):
+    def register(func):
+        tests.append((path, func))
+        return func
+    return register
+
+
+def equal(a, b):
+    assert a == b, f'{a!r} != {b!r}'
+
+
+def raises(kind, func, *args):
+    try:
+        value = func(*args)
+    except kind as error:
+        return error
+    raise AssertionError(f'{kind.__name__} not raised, got {value!r}')
+
+
+def is_error(error, code):
+    """Whether a GLib.Error has a code, of QTask or of GIO."""
+    domain = 'q-task-error-quark' if isinstance(code, QTask.TaskError) else 'g-io-error-quark'
+    equal((error.domain, error.code), (domain, int(code)))
+
+
+def error_of(task):
+    return raises(GLib.Error, task.propagate_error)
+
+
+def in_main():
+    return threading.get_ident() == MAIN
+
+
+def iterate_until(condition):
+    # The time limit of the test ends this if nothing else does.
+    context = GLib.MainContext.default()
+    while not condition():
+        context.iteration(True)
+
+
+def finish(task):
+    iterate_until(task.get_completed)
+
+
+class Gate(threading.Event):
+    """Where a worker waits for the test."""
+
+    def __call__(self):
+        assert self.wait(TIME_LIMIT), 'the gate was never opened'
+
+
+def new_group(flags=QTask.TaskGroupFlags.DEFAULT):
+    return QTask.TaskGroup.new(flags)
+
+
+@test('/python-group/is-a-list')
+def _():
+    group = new_group()
+    gate = Gate()
+    changes = []
+    group.connect('items-changed', lambda *change: changes.append((in_main(), *change[1:])))
+    assert isinstance(group, Gio.ListModel) and group.get_item_type() == QTask.Task.__gtype__
+
+    first = QTask.run(gate, group=group)
+    second = QTask.Task()
+    assert group.add(second)
+    equal(len(group), 2)
+    equal(list(group), [first, second])
+    assert group[0] is first and second in group
+
+    gate.set()
+    finish(first)
+    second.complete()
+    equal(len(group), 0)
+    equal(changes, [(True, 0, 0, 1), (True, 1, 0, 1), (True, 0, 1, 0), (True, 0, 1, 0)])
+
+
+@test('/python-group/refuses')
+def _():
+    group = new_group()
+    task = QTask.Task()
+    group.add(task)
+    is_error(raises(GLib.Error, new_group().add, task), Gio.IOErrorEnum.EXISTS)
+    assert not group.is_closed()
+    group.close()
+    assert group.props.is_closed
+    is_error(raises(GLib.Error, lambda: QTask.run(int, group=group)), QTask.TaskError.CLOSED)
+    raises(TypeError, lambda: QTask.run(int, group=[]))
+    task.complete()
+
+
+@test('/python-group/await-all')
+def _():
+    group = new_group()
+
+    async def wait():
+        tasks = [QTask.run(lambda i: i * i, i, group=group) for i in range(10)]
+        await group
+        return [task.result() for task in tasks]
+
+    equal(QTask.run_until_complete(wait()), [i * i for i in range(10)])
+    equal(group.get_progress(), 1)
+
+
+@test('/python-group/await-an-error')
+def _():
+    group = new_group(QTask.TaskGroupFlags.CANCEL_ON_ERROR)
+    seen = []
+
+    def wait_for_stop():
+        task = QTask.current_task()
+        gate = Gate()
+        task.get_stop_cancellable().connect(lambda *_: gate.set())
+        gate()
+        task.get_stop_cancellable().set_error_if_cancelled()
+
+    def fail():
+        raise ValueError('no such thing')
+
+    async def wait():
+        other = QTask.run(wait_for_stop, group=group)
+        failing = QTask.run(fail, group=group)
+        try:
+            await group
+        except GLib.Error as error:
+            is_error(error, QTask.TaskError.FAILED)
+            assert 'ValueError: no such thing' in error.message
+            seen.append('failed')
+        raises(ValueError, failing.result)
+        is_error(raises(GLib.Error, other.result), Gio.IOErrorEnum.CANCELLED)
+
+    QTask.run_until_complete(wait())
+    equal(seen, ['failed'])
+    assert group.is_cancelled()
+
+
+@test('/python-group/await-any')
+def _():
+    group = new_group()
+    gate = Gate()
+
+    async def wait():
+        slow = QTask.run(gate, group=group)
+        quick = QTask.run(int, '5', group=group)
+        await group.wait_any()
+        equal(quick.result(), 5)
+        assert not slow.get_completed()
+        gate.set()
+        await group
+        assert slow.get_completed()
+
+    QTask.run_until_complete(wait())
+
+
+@test('/python-group/interrupted-wait-cancels')
+def _():
+    group = new_group()
+
+    async def wait():
+        task = QTask.Task()
+        group.add(task)
+        GLib.idle_add(interrupt)
+        try:
+            await group
+        except KeyboardInterrupt:
+            assert task.is_cancelled() and group.is_cancelled()
+            task.complete()
+            return 'interrupted'
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    equal(QTask.run_until_complete(wait()), 'interrupted')
+
+
+@test('/python-group/wait-blocks')
+def _():
+    group = new_group()
+    seen = []
+    for i in range(5):
+        task = QTask.run(int, str(i), group=group)
+        task.connect('notify::completed', lambda task, _: seen.append(task.result()))
+    assert group.wait(QTask.TaskGroupWaitMode.ALL, None)
+    equal(sorted(seen), [0, 1, 2, 3, 4])
+
+
+@test('/python-group/progress')
+def _():
+    group = new_group()
+    tasks = [QTask.Task() for _ in range(2)]
+    for task in tasks:
+        task.set_progress_interval(0)
+        group.add(task)
+    heard = []
+    group.connect('notify::progress', lambda group, _: heard.append(group.get_progress()))
+    tasks[0].set_progress(0.5, None)
+    iterate_until(lambda: 0.25 in heard)
+    for task in tasks:
+        task.complete()
+    iterate_until(lambda: 1 in heard)
+
+
+@test('/python-group/goes')
+def _():
+    gone = []
+    group = new_group()
+    weakref.finalize(group, gone.append, True)
+    QTask.run(int, group=group)
+    iterate_until(lambda: len(group) == 0)
+    del group
+    gc.collect()
+    equal(gone, [True])
+
+
+@test('/python-group/parallel-for')
+def _():
+    pool = QTask.TaskPool.new('for', 2, 0)
+    lock = threading.Lock()
+    seen = []
+
+    def see(begin, end, *data):
+        with lock:
+            seen.append((begin, end, data))
+
+    pool.parallel_for(10, 3, see, 'data')
+    equal(sorted(seen), [(i, min(i + 3, 10), ('data',)) for i in range(0, 10, 3)])
+    pool.parallel_for(0, 1, see)
+    equal(len(seen), 4)
+
+    def fail(begin, end):
+        raise ValueError(begin)
+
+    error = raises(ValueError, pool.parallel_for, 100, 1, fail)
+    assert 0 <= error.args[0] < 100
+    is_error(raises(GLib.Error, pool.parallel_for, 100, 1, lambda *_: False),
+             QTask.TaskError.FAILED)
+    raises(TypeError, pool.parallel_for, 1, 1, None)
+
+    cancellable = Gio.Cancellable()
+    cancellable.cancel()
+    is_error(raises(GLib.Error, lambda: pool.parallel_for(100, 1, see, cancellable=cancellable)),
+             Gio.IOErrorEnum.CANCELLED)
+    equal(len(seen), 4)
+
+
+@test('/python-group/parallel-for-in-a-worker')
+def _():
+    pool = QTask.TaskPool.new('one', 1, 0)
+
+    def sum_up():
+        task = QTask.current_task()
+        parts = []
+
+        def add(begin, end):
+            assert QTask.current_task() is task
+            parts.append(sum(range(begin, end)))
+
+        pool.parallel_for(1000, 10, add)
+        return sum(parts)
+
+    equal(QTask.run_until_complete(QTask.run(sum_up, pool=pool)), sum(range(1000)))
+    equal(QTask.run_until_complete(QTask.run(sum_up)), sum(range(1000)))
+
+
+def main():
+    faulthandler.enable()
+    # What nobody expects ends the program.
+    GLib.log_set_always_fatal(GLib.LogLevelFlags.LEVEL_CRITICAL | GLib.LogLevelFlags.LEVEL_WARNING |
+                              GLib.LogLevelFlags.LEVEL_ERROR)
+    chosen = [(path, func) for path, func in tests
+              if len(sys.argv) < 2 or path.startswith(tuple(sys.argv[1:]))]
+    failed = 0
+    print(f'1..{len(chosen)}', flush=True)
+    for n, (path, func) in enumerate(chosen, 1):
+        faulthandler.dump_traceback_later(TIME_LIMIT, exit=True)
+        try:
+            func()
+            print(f'ok {n} {path}', flush=True)
+        except BaseException:
+            failed += 1
+            for line in traceback.format_exc().splitlines():
+                print(f'# {line}')
+            print(f'not ok {n} {path}', flush=True)
+        faulthandler.cancel_dump_traceback_later()
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
