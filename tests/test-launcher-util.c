@@ -75,6 +75,7 @@ launcher_test_init (int *argc,
   /* What is made once is made now, and counted; a type of GIO's has a thread with a context. */
   g_type_ensure (G_TYPE_TASK);
   g_type_class_unref (g_type_class_ref (Q_TYPE_TASK_CHANNEL));
+  g_assert_nonnull (g_strsignal (SIGKILL));
   launcher = launcher_new ();
   result = launcher_call (launcher, "nothing", NULL);
   g_assert_null (result);
