@@ -428,10 +428,10 @@ static const QTaskRunnerFuncs runner_funcs = {
  * its run. To be called with no lock held. */
 void
 q_task_launcher_core_requeue (QTaskLauncherCore *core,
-                              QTask *task)
+                              QTask *given_task)
 {
+  g_autoptr (QTask) task = g_object_ref (given_task);
   QTaskPrivate *priv = q_task_get_private (task);
-  g_autoptr (QTask) hold = g_object_ref (task);
 
   q_task_set_queued (task);
 
@@ -798,6 +798,7 @@ q_task_launcher_core_push (QTaskLauncherCore *core,
                            GError **error)
 {
   QTaskPrivate *priv = q_task_get_private (task);
+  g_autoptr (GVariant) wire = NULL;
   QTaskOwnership ownership;
   QTaskProcess *process;
   QTaskJob *job;
@@ -816,12 +817,13 @@ q_task_launcher_core_push (QTaskLauncherCore *core,
   max_message_size = core->setup.max_message_size;
   g_mutex_unlock (&core->lock);
 
-  if (!q_task_protocol_check_variant (request, max_message_size, error) ||
+  wire = q_task_protocol_to_wire (request);
+  if (!q_task_protocol_check_variant (wire, max_message_size, error) ||
       !q_task_launcher_core_ensure_manager (core, error))
     return FALSE;
 
   job = g_new0 (QTaskJob, 1);
-  job->request = g_variant_ref (request);
+  job->request = g_steal_pointer (&wire);
 
   if (!q_task_start (task, &core->runner, NULL, job, job_free, 0, error))
     {

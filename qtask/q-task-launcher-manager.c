@@ -58,9 +58,7 @@ reap_locked (QTaskProcess *process)
     pid = waitpid (process->pid, &process->status, WNOHANG);
   while (pid < 0 && errno == EINTR);
 
-  /* If somebody else has reaped it, there is no status. */
-  if (pid < 0)
-    process->status = 0;
+  process->has_status = pid > 0;
   if (pid != 0)
     process->pid = 0;
 }

@@ -17,7 +17,7 @@ G_BEGIN_DECLS
 /* What a task has while it is a launcher's: its worker data, which its owner frees. */
 typedef struct
 {
-  GVariant     *request;
+  GVariant     *request; /* as it is sent */
   QTaskProcess *process; /* that runs it, or NULL; with the lock of the core */
 } QTaskJob;
 
@@ -41,6 +41,7 @@ struct _QTaskProcess
   QTaskProcessState  state;
   GPid               pid;        /* 0 once it was reaped */
   int                status;     /* of waitpid(), then */
+  gboolean           has_status; /* nobody else has reaped it */
   QTask             *task;       /* owned: the reference of the run */
   gboolean           is_starting; /* somebody sends its request, and until then has it too */
   guint              n_tasks;    /* that it has done */

@@ -277,7 +277,9 @@ q_task_process_new_error (QTaskProcess *process)
     }
   else
     {
-      if (WIFSIGNALED (status))
+      if (!process->has_status)
+        what = g_strdup (_("has ended, and somebody else has taken its exit status"));
+      else if (WIFSIGNALED (status))
         what = g_strdup_printf (_("was killed by signal %d (%s)"), WTERMSIG (status),
                                    g_strsignal (WTERMSIG (status)));
       else if (process->has_hello)

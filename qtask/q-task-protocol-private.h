@@ -66,6 +66,7 @@ gboolean  q_task_protocol_get_hello      (const guint8  *data,
                                           QTaskHello    *hello,
                                           GError       **error);
 
+GVariant *q_task_protocol_to_wire        (GVariant      *variant);
 gboolean  q_task_protocol_check_variant  (GVariant      *variant,
                                           guint64        max_message_size,
                                           GError       **error);

@@ -176,6 +176,52 @@ q_task_protocol_get_hello (const guint8 *data,
 
 /* Variants */
 
+/* Whether any bytes of the right size make a value of @type: an array of numbers, which is where
+ * there may be many. */
+static gboolean
+is_always_normal (const char *type,
+                  gsize size)
+{
+  if (type[0] != 'a' || type[1] == '\0' || type[2] != '\0')
+    return FALSE;
+
+  switch (type[1])
+    {
+    case 'y':
+      return TRUE;
+    case 'n':
+    case 'q':
+      return size % 2 == 0;
+    case 'i':
+    case 'u':
+    case 'h':
+      return size % 4 == 0;
+    case 'x':
+    case 't':
+    case 'd':
+      return size % 8 == 0;
+    default:
+      return FALSE;
+    }
+}
+
+/* What is sent for @variant: a new reference to it, or to one that says the same. */
+GVariant *
+q_task_protocol_to_wire (GVariant *variant)
+{
+  g_autoptr (GVariant) normal = NULL;
+
+  if (is_always_normal (g_variant_get_type_string (variant), g_variant_get_size (variant)))
+    normal = g_variant_ref (variant);
+  else
+    normal = g_variant_get_normal_form (variant);
+
+  if (G_BYTE_ORDER == G_BIG_ENDIAN)
+    return g_variant_byteswap (normal);
+
+  return g_steal_pointer (&normal);
+}
+
 /* Whether @variant can be sent. */
 gboolean
 q_task_protocol_check_variant (GVariant *variant,
@@ -213,35 +259,6 @@ put_variant_type (GByteArray *head,
 
   put_u32 (head, length);
   g_byte_array_append (head, (const guint8 *) type, length);
-}
-
-/* Whether any bytes of the right size make a value of @type: an array of numbers, which is where
- * there may be many. */
-static gboolean
-is_always_normal (const char *type,
-                  gsize size)
-{
-  if (type[0] != 'a' || type[1] == '\0' || type[2] != '\0')
-    return FALSE;
-
-  switch (type[1])
-    {
-    case 'y':
-      return TRUE;
-    case 'n':
-    case 'q':
-      return size % 2 == 0;
-    case 'i':
-    case 'u':
-    case 'h':
-      return size % 4 == 0;
-    case 'x':
-    case 't':
-    case 'd':
-      return size % 8 == 0;
-    default:
-      return FALSE;
-    }
 }
 
 /* The rest of the payload. */

@@ -124,6 +124,13 @@ send_outcome (QTaskServer *server,
   if (task_error == NULL)
     result = ref_result (task, &error);
 
+  if (result != NULL)
+    {
+      g_autoptr (GVariant) given = g_steal_pointer (&result);
+
+      result = q_task_protocol_to_wire (given);
+    }
+
   if (task_error == NULL && error == NULL)
     q_task_protocol_check_variant (result, server->max_message_size, &error);
 
