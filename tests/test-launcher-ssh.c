@@ -215,7 +215,7 @@ test_killed_connections (gconstpointer at_server)
   QTaskLauncher *launcher = new_remote ();
 
   q_task_launcher_set_max_processes (launcher, 1);
-  for (int i = 0; i < 3; i++)
+  for (int i = 0; i < 2; i++)
     {
       int pid = launcher_call_pid (launcher);
       Answer answer = ANSWER_INIT;
@@ -239,7 +239,7 @@ test_killed_connections (gconstpointer at_server)
       test_poll_until (process_is_gone (pid));
 
       /* An idle one costs nobody anything. */
-      if (i == 1)
+      if (i == 0)
         {
           launcher_call_pid (launcher);
           g_assert_cmpuint (list_children (&ssh, 1), ==, 1);
