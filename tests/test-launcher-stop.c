@@ -775,6 +775,7 @@ leave (const char *how)
     }
 
   fflush (stdout);
+  launcher_test_remove_folder ();
   if (g_str_equal (how, "killed"))
     kill (getpid (), SIGKILL);
   _exit (0);
@@ -786,8 +787,12 @@ main (int argc,
 {
   const char *how = argc == 3 && g_str_equal (argv[1], "--leave") ? argv[2] : NULL;
 
+  /* What is left behind outlives its reports. */
   if (how != NULL)
-    argc = 1;
+    {
+      argc = 1;
+      g_unsetenv ("LAUNCHER_TEST_WRAPPER");
+    }
 
   launcher_test_init (&argc, &argv);
   if (how != NULL)

@@ -31,13 +31,13 @@ add_option (const char *name,
   g_setenv (name, options, TRUE);
 }
 
-static void
-remove_folder (void)
+void
+launcher_test_remove_folder (void)
 {
   g_autoptr (GDir) dir = NULL;
   const char *name;
 
-  if (folder_owner != getpid ())
+  if (folder == NULL || folder_owner != getpid ())
     return;
 
   dir = g_dir_open (folder, 0, NULL);
@@ -65,7 +65,7 @@ launcher_test_init (int *argc,
   folder = g_dir_make_tmp ("qtask-launcher-XXXXXX", &error);
   g_assert_no_error (error);
   folder_owner = getpid ();
-  atexit (remove_folder);
+  atexit (launcher_test_remove_folder);
 
   log_path = g_strdup_printf ("log_path=%s/report", folder);
   add_option ("ASAN_OPTIONS", log_path);

@@ -21,8 +21,9 @@ void           launcher_test_add_data   (const char     *path,
                                          gconstpointer   data,
                                          GTestDataFunc   func);
 
-/* A folder that lasts as long as the program */
+/* A folder that lasts as long as the program; one that does not exit in order removes it itself */
 const char    *launcher_test_get_folder (void);
+void           launcher_test_remove_folder (void);
 
 /* The whole path of a program that is built beside this one */
 char          *launcher_test_get_program (const char    *name);

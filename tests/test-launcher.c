@@ -803,6 +803,7 @@ test_closed_standard_streams (void)
           g_object_unref (launcher);
           test_poll_until (count_children () == 0);
         }
+      launcher_test_remove_folder ();
       _exit (0);
     }
 
