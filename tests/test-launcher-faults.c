@@ -567,6 +567,8 @@ int
 main (int argc,
       char **argv)
 {
+  /* What ends at once loses what it had. */
+  g_unsetenv ("LAUNCHER_TEST_WRAPPER");
   launcher_test_init (&argc, &argv);
 
   launcher_test_add ("/launcher/start/no-such-program", test_no_such_program);

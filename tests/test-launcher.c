@@ -255,7 +255,7 @@ test_run_async (void)
   g_assert_true (answer.thread == g_thread_self ());
   answer_clear (&answer);
 
-  q_task_launcher_run_async (launcher, launcher_request ("exit", g_variant_new ("(is)", 3, "")), NULL, ran_cb,
+  q_task_launcher_run_async (launcher, launcher_request ("crash", g_variant_new_int32 (SIGKILL)), NULL, ran_cb,
                              &answer);
   answer_wait (&answer);
   g_assert_error (answer.error, Q_TASK_ERROR, Q_TASK_ERROR_CRASHED);
@@ -710,12 +710,21 @@ test_stray_print (void)
   g_test_trap_assert_stderr ("*stray text*stray text*stray text*stray text*stray text*stray text*");
 }
 
+/* Its worker ends at once, and loses what it had. */
+static QTaskLauncher *
+launcher_new_plain (void)
+{
+  g_unsetenv ("LAUNCHER_TEST_WRAPPER");
+
+  return launcher_new ();
+}
+
 static void
 test_stderr_is_passed_through (void)
 {
   if (g_test_subprocess ())
     {
-      QTaskLauncher *launcher = launcher_new ();
+      QTaskLauncher *launcher = launcher_new_plain ();
 
       assert_call_fails (launcher, "exit", g_variant_new ("(is)", 3, "last words\n"), Q_TASK_ERROR,
                          Q_TASK_ERROR_CRASHED, "3");
@@ -733,7 +742,7 @@ test_stderr_is_captured (void)
 {
   if (g_test_subprocess ())
     {
-      QTaskLauncher *launcher = launcher_new ();
+      QTaskLauncher *launcher = launcher_new_plain ();
       g_autoptr (GError) error = NULL;
       g_autoptr (GError) next = NULL;
 
@@ -837,10 +846,19 @@ test_sigchld_ignored (void)
 static void
 test_forked_child (void)
 {
-  QTaskLauncher *launcher = launcher_new ();
-  int pid = launcher_call_pid (launcher);
+  QTaskLauncher *launcher;
   pid_t child;
   int status;
+  int pid;
+
+  if (test_is_slow ())
+    {
+      g_test_skip ("A forked child has lost what its parent's threads held");
+      return;
+    }
+
+  launcher = launcher_new ();
+  pid = launcher_call_pid (launcher);
 
   child = fork ();
   g_assert_cmpint (child, >=, 0);
