@@ -13,6 +13,11 @@
 //     for await (const message of task.get_channel())
 //         print(new TextDecoder().decode(message));
 //
+// What is to run beside the main loop runs in worker processes:
+//
+//     const launcher = QTask.TaskLauncher.new(['gjs', '-m', 'worker.js']);
+//     const sum = await launcher.run({path: '/etc/os-release'});
+//
 // A JavaScript function that is given as a worker, or is the vfunc_run() of a subclass, is
 // never called: the task fails with QTask.TaskError.FAILED. It is not left to GJS to block
 // the call in the other thread: some versions crash then (1.82), others when a garbage
@@ -32,12 +37,14 @@ function _init() {
     const push = poolPrototype.push;
     const pushSteps = poolPrototype.push_steps;
     const channelPrototype = QTask.TaskChannel.prototype;
+    const launcherPrototype = QTask.TaskLauncher.prototype;
     const refused = new WeakSet();
 
     Gio._promisify(taskPrototype, 'wait_async', 'wait_finish');
     Gio._promisify(poolPrototype, 'wait_for_space_async', 'wait_for_space_finish');
     Gio._promisify(poolPrototype, 'close_async', 'close_finish');
     Gio._promisify(QTask.TaskGroup.prototype, 'wait_async', 'wait_finish');
+    Gio._promisify(launcherPrototype, 'run_async', 'run_finish');
     Gio._promisify(channelPrototype, 'read_async', 'read_finish');
     Gio._promisify(channelPrototype, 'write_async', 'write_finish');
 
@@ -45,6 +52,33 @@ function _init() {
         let message;
         while ((message = await this.read_async(null)) !== null)
             yield message.toArray();
+    };
+
+    // A request of plain values: arrays are av, objects a{sv}.
+    function pack(value) {
+        if (value instanceof GLib.Variant)
+            return value;
+        if (typeof value === 'boolean')
+            return new GLib.Variant('b', value);
+        if (typeof value === 'string')
+            return new GLib.Variant('s', value);
+        if (typeof value === 'number')
+            return new GLib.Variant(Number.isSafeInteger(value) ? 'x' : 'd', value);
+        if (value instanceof Uint8Array)
+            return new GLib.Variant('ay', value);
+        if (Array.isArray(value))
+            return new GLib.Variant('av', value.map(pack));
+        if (typeof value === 'object' && value !== null) {
+            return new GLib.Variant('a{sv}',
+                Object.fromEntries(Object.entries(value).map(([key, member]) => [key, pack(member)])));
+        }
+        throw new TypeError(`${value} cannot be sent to another process`);
+    }
+
+    // Gives the result as plain values, or null if the worker has set none.
+    launcherPrototype.run = async function (request, cancellable = null) {
+        const result = await this.run_async(pack(request), cancellable);
+        return result === null ? null : result.recursiveUnpack();
     };
 
     function isJavaScript(task, worker) {

@@ -10,6 +10,11 @@ Under asyncio this needs a loop that iterates the GLib main context
 (``gi.events``, gbulb), or a GLib main loop that runs in another thread;
 ``QTask.run_until_complete()`` awaits with no asyncio at all.
 
+What is to use another processor runs in worker processes:
+
+    launcher = QTask.TaskLauncher.new([sys.executable, 'worker.py'])
+    total = await launcher.run({'path': '/etc/os-release'})
+
 A task and its owner talk over a channel, whose messages are bytes:
 
     async for message in task.get_channel(): ...       # in the owner's loop
@@ -31,6 +36,8 @@ import inspect
 import sys
 import threading
 import time
+import traceback
+import types
 
 from gi.module import get_introspection_module
 from gi.overrides import override
@@ -480,6 +487,9 @@ TaskChannel = override(TaskChannel)
 __all__.append('TaskChannel')
 
 
+_serve = QTask.Task.serve
+
+
 class Task(QTask.Task):
     """A task that can be awaited, and that keeps the exception of its worker."""
 
@@ -532,6 +542,29 @@ class Task(QTask.Task):
         until it returns QTask.TaskStep.FINISHED or raises an exception, which becomes
         the task's error, as with run_in_thread()."""
         super().run_steps_in_thread(self._wrap_step_worker(worker), *data)
+
+    @staticmethod
+    def serve(func, *data):
+        """Serve the launcher that has started this process: call
+        func(task, request, *data) for each request. Returns an exit status.
+
+        It succeeds by returning True. An exception becomes the task's error, with
+        the exception's name and text, and its traceback is printed.
+        """
+        if not callable(func):
+            raise TypeError(f'the function must be callable, not {type(func).__qualname__}')
+
+        def call(task, request, *data):
+            outcome = _Outcome()
+            try:
+                return _call(False, outcome, func, task, request, *data)
+            finally:
+                if outcome.exception is not None and not isinstance(outcome.exception, GLib.Error):
+                    traceback.print_exception(type(outcome.exception), outcome.exception,
+                                              outcome.traceback)
+                del outcome, task, request, data
+
+        return _serve(call, *data)
 
     def exception(self):
         """The exception that the task's Python worker raised, or None."""
@@ -645,6 +678,51 @@ class TaskPool(QTask.TaskPool):
 
 TaskPool = override(TaskPool)
 __all__.append('TaskPool')
+
+
+def _pack(value):
+    """A request of plain values: lists are av, dictionaries a{sv}."""
+    if isinstance(value, GLib.Variant):
+        return value
+    if isinstance(value, bool):
+        return GLib.Variant('b', value)
+    if isinstance(value, int):
+        return GLib.Variant('x', value)
+    if isinstance(value, float):
+        return GLib.Variant('d', value)
+    if isinstance(value, str):
+        return GLib.Variant('s', value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return GLib.Variant.new_from_bytes(GLib.VariantType('ay'), _to_bytes(value), True)
+    if isinstance(value, (list, tuple)):
+        return GLib.Variant('av', [_pack(member) for member in value])
+    if isinstance(value, dict):
+        return GLib.Variant('a{sv}', {key: _pack(member) for key, member in value.items()})
+    raise TypeError(f'{type(value).__qualname__} cannot be sent to another process')
+
+
+class TaskLauncher(QTask.TaskLauncher):
+    @types.coroutine
+    def run(self, request):
+        """Run a request, a GLib.Variant or plain values, in a worker process, and wait
+        for it. Gives the result as plain values, or None if the worker has set none.
+
+        An interrupted wait asks the worker to stop.
+        """
+        cancellable = Gio.Cancellable()
+        try:
+            result = yield from _wait(functools.partial(self.run_async, _pack(request), cancellable),
+                                      self.run_finish)
+        except GLib.Error:
+            raise
+        except BaseException:
+            cancellable.cancel()
+            raise
+        return None if result is None else result.unpack()
+
+
+TaskLauncher = override(TaskLauncher)
+__all__.append('TaskLauncher')
 
 
 class TaskGroup(QTask.TaskGroup):
