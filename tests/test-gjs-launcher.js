@@ -4,20 +4,22 @@
 //
 // usage: gjs -m test-gjs-launcher.js NAME=COMMAND…
 //
-// Each command runs a worker of doc/examples. Prints TAP. Run with GJS_PATH naming the folder
-// above overrides/ to test the override of this tree.
+// Each command runs a worker of doc/examples, but that of the name "mirror" sends back whatever
+// comes. Prints TAP. Run with GJS_PATH naming the folder above overrides/ to test the override of
+// this tree.
 
 import Gio from 'gi://Gio';
 import GLib from 'gi://GLib';
 import QTask from 'gi://QTask?version=1';
 import System from 'system';
 
-Gio._promisify(QTask.TaskLauncher.prototype, 'run_async', 'run_finish');
-
 const TIME_LIMIT = 60;
 
-const workers = ARGV.map(argument => [argument.slice(0, argument.indexOf('=')),
+const commands = ARGV.map(argument => [argument.slice(0, argument.indexOf('=')),
     GLib.shell_parse_argv(argument.slice(argument.indexOf('=') + 1))[1]]);
+const workers = commands.filter(([name]) => name !== 'mirror');
+// One that sends back whatever comes
+const mirror = new Map(commands).get('mirror');
 const tests = [];
 
 function test(path, func) {
@@ -146,6 +148,36 @@ testEach('/gjs-launcher/*/standard-streams', async launcher => {
     launcher.set_transport(QTask.TaskTransport.STDIO);
     equal((await finish(start(launcher, 'echo', new GLib.Variant('s', 'text')))).unpack(), 'text');
     equal((await finish(start(launcher, 'count-primes', new GLib.Variant('u', 100)))).unpack(), 25);
+});
+
+testEach('/gjs-launcher/*/unexpected', async launcher => {
+    // Nobody has opened a channel.
+    try {
+        await finish(start(launcher, 'shout', new GLib.Variant('()', [])));
+    } catch (e) {
+        // What was wrong is said.
+        if (!/nobody to talk to|TypeError: 'NoneType'|channel is null/.test(e.message))
+            throw e;
+        equal((await finish(start(launcher, 'echo', new GLib.Variant('s', 'text')))).unpack(), 'text');
+        return;
+    }
+    throw new Error('there was no error');
+});
+
+test('/gjs-launcher/plain-values', async () => {
+    const launcher = QTask.TaskLauncher.new(mirror);
+
+    for (const value of ['text', '', 5, -1, 2 ** 40, 0.5, true, false, [], {}, [1, 'two', [3.5]],
+        {path: '/etc/os-release', lines: [1, 2], deep: {a: {b: false}}}])
+        equal(JSON.stringify(await launcher.run(value)), JSON.stringify(value));
+    equal((await launcher.run(new Uint8Array([0, 1, 255]))).join(), '0,1,255');
+    equal((await launcher.run(new GLib.Variant('(is)', [5, 'text']))).join(), '5,text');
+    for (const value of [undefined, null, () => 5, Symbol('x')]) {
+        let isRefused = false;
+        await launcher.run(value).catch(e => (isRefused = e instanceof TypeError));
+        equal(isRefused, true);
+    }
+    launcher.set_idle_timeout(0);
 });
 
 test('/gjs-launcher/no-such-program', async () => {

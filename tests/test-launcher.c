@@ -114,6 +114,37 @@ test_request_is_sunk (void)
   g_assert_finalize_object (launcher);
 }
 
+/* What came from a file, say, and was not made here: it is sent as what it says. */
+static void
+test_request_not_normal (void)
+{
+  QTaskLauncher *launcher = launcher_new ();
+  const struct
+  {
+    const char *type;
+    const char *data;
+    gsize size;
+  } requests[] = { { "s", "x\0y", 3 }, { "b", "\2", 1 }, { "u", "\0\0\0", 3 }, { "as", "ab\0\5", 4 }, { "(su)", "a\0\0\0", 4 } };
+
+  for (guint i = 0; i < G_N_ELEMENTS (requests); i++)
+    {
+      g_autoptr (GVariant) request =
+        g_variant_ref_sink (g_variant_new_from_data (G_VARIANT_TYPE (requests[i].type), requests[i].data,
+                                                     requests[i].size, FALSE, NULL, NULL));
+      Answer answer = ANSWER_INIT;
+
+      answer_prepare (&answer);
+      q_task_run_in_process (answer.task, launcher, request);
+      answer_wait (&answer);
+      g_assert_no_error (answer.error);
+      g_assert_cmpvariant (answer.result, request);
+      g_assert_true (g_variant_is_normal_form (answer.result));
+      answer_clear (&answer);
+    }
+
+  g_assert_finalize_object (launcher);
+}
+
 static void
 test_other_results (void)
 {
@@ -966,6 +997,7 @@ main (int argc,
   launcher_test_add ("/launcher/result/that-cannot-cross-is-an-error", test_result_that_cannot_cross);
   launcher_test_add ("/launcher/result/over-the-limit", test_result_over_the_limit);
   launcher_test_add ("/launcher/request/is-sunk", test_request_is_sunk);
+  launcher_test_add ("/launcher/request/not-normal", test_request_not_normal);
   launcher_test_add ("/launcher/request/over-the-limit", test_request_over_the_limit);
   launcher_test_add ("/launcher/error/keeps-its-domain", test_error_keeps_domain);
   launcher_test_add ("/launcher/error/of-unknown-domain-is-readable", test_error_of_unknown_domain);

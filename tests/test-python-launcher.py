@@ -5,7 +5,8 @@
 #
 # usage: test-python-launcher.py NAME=COMMAND…
 #
-# Each command runs a worker of doc/examples. Prints TAP.
+# Each command runs a worker of doc/examples, but that of the name "mirror" sends back whatever
+# comes. Prints TAP.
 
 import faulthandler
 import gc
@@ -28,6 +29,8 @@ from gi.repository import Gio, GLib, QTask  # noqa: E402
 TIME_LIMIT = 60
 
 workers = dict(argument.split('=', 1) for argument in sys.argv[1:])
+# One that sends back whatever comes
+mirror = workers.pop('mirror')
 tests = []
 
 
@@ -238,6 +241,53 @@ def _():
         gc.collect()
         equal(finish(task), 'later')
         await_children()
+
+
+@test_each('/python-launcher/*/unexpected')
+def _(launcher):
+    # Nobody has opened a channel.
+    try:
+        call(launcher, 'shout', GLib.Variant('()', ()))
+    except GLib.Error as error:
+        # What was wrong is said.
+        assert any(text in error.message for text in
+                   ('nobody to talk to', "TypeError: 'NoneType'", 'channel is null')), error.message
+    else:
+        raise AssertionError('there was no error')
+    equal(call(launcher, 'echo', GLib.Variant('s', 'text')), 'text')
+
+
+@test('/python-launcher/plain-values')
+def _():
+    async def main():
+        for value in ('text', '', 5, -1, 2 ** 40, 0.5, True, False, [], {}, [1, 'two', [3.0]],
+                      {'path': '/etc/os-release', 'lines': [1, 2], 'deep': {'a': {'b': False}}}):
+            result = await launcher.run(value)
+            assert result == value and type(result) is type(value), f'{result!r} != {value!r}'
+        equal(bytes(await launcher.run(b'\0bytes')), b'\0bytes')
+        equal(await launcher.run((1, 2)), [1, 2])
+        equal(await launcher.run(GLib.Variant('(is)', (5, 'text'))), (5, 'text'))
+        for value in (None, object(), {1: 2}, 2 ** 70):
+            try:
+                await launcher.run(value)
+            except (TypeError, OverflowError):
+                continue
+            raise AssertionError(f'{value!r} was sent')
+
+    launcher = QTask.TaskLauncher.new(shlex.split(mirror))
+    QTask.run_until_complete(main())
+    del launcher, main
+    gc.collect()
+    await_children()
+
+
+@test('/python-launcher/run-fails')
+def _():
+    async def main():
+        await QTask.TaskLauncher.new(['/no/such/program']).run('text')
+
+    raises(lambda: QTask.run_until_complete(main()), GLib.SpawnError.quark() if hasattr(GLib.SpawnError, 'quark')
+           else GLib.spawn_error_quark(), GLib.SpawnError.NOENT, '/no/such/program')
 
 
 # Threads of Python take turns; processes do not.
