@@ -42,6 +42,10 @@
  * Dropping the last reference to a launcher, from any thread, waits for nobody: what was started
  * is still run, and then the processes are closed. They also end when the parent does.
  *
+ * The launcher reaps its own processes. Where the application reaps all of its children, with
+ * `waitpid (-1, …)` or by ignoring `SIGCHLD`, a task whose process died still fails as it should,
+ * but its message cannot give the exit status.
+ *
  * All functions of a launcher may be called from any thread.
  *
  * Since: 1.0
@@ -324,7 +328,8 @@ q_task_launcher_init (QTaskLauncher *launcher)
 /**
  * q_task_launcher_new:
  * @argv: (array zero-terminated=1): the program that serves, and its arguments; a name without
- *   a slash is looked for in `PATH`
+ *   a slash is looked for in `PATH`, and a relative path from
+ *   [property@QTask.TaskLauncher:directory]
  *
  * Makes a launcher. It starts no process until there is a task.
  *

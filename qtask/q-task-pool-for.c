@@ -33,11 +33,14 @@
 /* How long what is to be done must take for another thread to be worth it: about twice of what it
  * takes to wake one; and how long a caller who works alone does so before it looks again. */
 #define ALONE_NSEC 60000
-#define LOOK_NSEC 5000
+#define LOOK_NSEC 20000
 
 /* About how long what is taken at once may take: far longer than the counter does when it goes
  * from one processor to another. */
 #define BATCH_NSEC 2000
+
+/* After how many short loops a long one is taken for an interruption, once. */
+#define SHORT_LOOPS 3
 
 /* How many functions each thread remembers. */
 #define N_COSTS 8
@@ -130,6 +133,7 @@ typedef struct
   QTaskPoolForFunc func;
   QTaskLoopTime last;
   QTaskLoopTime before;
+  guint n_short; /* how many loops were, one after the other */
 } QTaskLoopCost;
 
 static _Thread_local QTaskLoopCost costs[N_COSTS];
@@ -150,8 +154,8 @@ is_short (double elapsed,
   return elapsed * n <= ALONE_NSEC * n_done;
 }
 
-/* The same, as it was lately. One that took long once may have been interrupted, and one that took
- * long does so again now and then: both must be short. */
+/* The same, as it was lately. One that took long does so again now and then: both must be
+ * short. */
 static inline gboolean
 was_short (QTaskLoopCost *cost,
            QTaskPoolForFunc func,
@@ -167,12 +171,20 @@ note_cost (QTaskLoopCost *cost,
            gint64 elapsed,
            gsize n)
 {
-  if (cost->func == func)
-    cost->before = cost->last;
-  else
-    cost->before = (QTaskLoopTime){ 0, 1 };
+  gboolean is_long = elapsed > ALONE_NSEC;
 
-  cost->func = func;
+  if (cost->func != func)
+    *cost = (QTaskLoopCost){ .func = func, .last = { 0, 1 } };
+
+  /* After some that were short, it was interrupted, or is of another kind: then the next one tells. */
+  if (is_long && cost->n_short >= SHORT_LOOPS)
+    {
+      cost->n_short = 0;
+      return;
+    }
+
+  cost->n_short = is_long ? 0 : MIN (cost->n_short + 1, SHORT_LOOPS);
+  cost->before = cost->last;
   cost->last = (QTaskLoopTime){ (double) elapsed, (double) n };
 }
 
@@ -570,7 +582,12 @@ run (QTaskPoolCore *core,
         }
 
       elapsed = get_about_nsec () - start;
-      is_alone = is_short ((double) elapsed, (double) chunk, (double) (n_chunks - chunk));
+      if (chunk == n_chunks)
+        break;
+
+      /* A few chunks that were interrupted tell nothing of the rest. */
+      is_alone = elapsed < ALONE_NSEC / 2 ||
+                 is_short ((double) elapsed, (double) chunk, (double) (n_chunks - chunk));
 
       /* What takes longer now than it ever did is to be noticed before it has taken four times
        * as long as it must. */

@@ -70,6 +70,7 @@ struct _QTaskProcess
   /* With the lock of the peer */
   QTaskPeer          peer;
   QTask             *sending;    /* the task, once its request is sent; no reference */
+  GByteArray        *head;       /* to write what is before a request */
   guint64            window;     /* bytes on their way to it */
   gboolean           sent_hello;
   gboolean           sent_end;

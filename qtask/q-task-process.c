@@ -31,6 +31,9 @@
 /* The number of the socket in the process */
 #define CHILD_FD 3
 
+/* How much of what is no hello a message quotes */
+#define QUOTED_SIZE 40
+
 /* How much of the standard error a message quotes */
 #define STDERR_LINES 10
 
@@ -82,6 +85,7 @@ q_task_process_unref (QTaskProcess *process)
   g_assert (process->source == NULL);
 
   q_task_peer_clear (&process->peer);
+  g_byte_array_unref (process->head);
   if (process->stderr_fd >= 0)
     close (process->stderr_fd);
   if (process->stderr_text != NULL)
@@ -172,6 +176,7 @@ q_task_process_spawn (QTaskLauncherCore *core,
   process->stderr_fd = stderr_fd;
   process->state = Q_TASK_PROCESS_IDLE;
   process->idle_since = g_get_monotonic_time ();
+  process->head = g_byte_array_sized_new (128);
   g_mutex_init (&process->read_lock);
   q_task_peer_init (&process->peer, fds[0], fds[0], Q_TASK_FRAMES_FROM_WORKER,
                     setup->max_message_size + Q_TASK_PROTOCOL_OVERHEAD);
@@ -457,7 +462,7 @@ send_request (QTaskProcess *process,
 {
   QTaskPeer *peer = &process->peer;
   QTaskChannel *channel = get_worker_channel (task);
-  g_autoptr (GByteArray) head = g_byte_array_sized_new (128);
+  GByteArray *head = process->head;
   gsize size = g_variant_get_size (request);
   gboolean is_sent;
 
@@ -465,6 +470,8 @@ send_request (QTaskProcess *process,
     limit_channel (process, task, channel);
 
   g_mutex_lock (&peer->lock);
+
+  g_byte_array_set_size (head, 0);
 
   if (!process->sent_hello)
     {
@@ -808,6 +815,24 @@ handle_message (QTaskProcess *process,
   return *error != NULL ? FRAME_BAD : FRAME_STALLED;
 }
 
+/* Adds to @error what came in the place of a hello: a login message, perhaps. */
+static void
+quote_beginning (QTaskProcess *process,
+                 GError **error)
+{
+  const QTaskWireDecoder *decoder = &process->peer.decoder;
+  g_autofree char *text = NULL;
+  g_autofree char *quoted = NULL;
+  g_autofree char *message = g_steal_pointer (&(*error)->message);
+
+  text = g_strndup ((const char *) decoder->buffer + decoder->start,
+                    MIN (decoder->end - decoder->start, QUOTED_SIZE));
+  quoted = g_strescape (text, NULL);
+  (*error)->message = g_strdup_printf (_("%s. It began with “%s”, and is no worker, or something "
+                                         "else writes to its output"),
+                                          message, quoted);
+}
+
 static FrameResult
 serve_one (QTaskProcess *process,
            QTask *task,
@@ -863,6 +888,8 @@ serve_one (QTaskProcess *process,
 
       case Q_TASK_WIRE_BAD:
       default:
+        if (!process->has_hello)
+          quote_beginning (process, error);
         return FRAME_BAD;
       }
 }

@@ -179,13 +179,13 @@ q_task_protocol_get_hello (const guint8 *data,
 /* Whether any bytes of the right size make a value of @type: an array of numbers, which is where
  * there may be many. */
 static gboolean
-is_always_normal (const char *type,
+is_always_normal (const GVariantType *type,
                   gsize size)
 {
-  if (type[0] != 'a' || type[1] == '\0' || type[2] != '\0')
+  if (!g_variant_type_is_array (type))
     return FALSE;
 
-  switch (type[1])
+  switch (g_variant_type_peek_string (g_variant_type_element (type))[0])
     {
     case 'y':
       return TRUE;
@@ -211,7 +211,7 @@ q_task_protocol_to_wire (GVariant *variant)
 {
   g_autoptr (GVariant) normal = NULL;
 
-  if (is_always_normal (g_variant_get_type_string (variant), g_variant_get_size (variant)))
+  if (is_always_normal (g_variant_get_type (variant), g_variant_get_size (variant)))
     normal = g_variant_ref (variant);
   else
     normal = g_variant_get_normal_form (variant);
@@ -261,33 +261,44 @@ put_variant_type (GByteArray *head,
   g_byte_array_append (head, (const guint8 *) type, length);
 }
 
+/* A type of @size bytes, which need not end with a nul, or NULL. */
+static const GVariantType *
+take_type (Reader *reader,
+           gsize size)
+{
+  const char *type = (const char *) take (reader, size);
+  const char *end;
+
+  if (type == NULL || !g_variant_type_string_scan (type, type + size, &end) || end != type + size ||
+      !g_variant_type_is_definite ((const GVariantType *) type))
+    return NULL;
+
+  return (const GVariantType *) type;
+}
+
 /* The rest of the payload. */
 static GVariant *
 take_variant (Reader *reader)
 {
   g_autoptr (GVariant) variant = NULL;
   g_autoptr (GBytes) bytes = NULL;
-  g_autofree char *type = NULL;
+  const GVariantType *type;
   guint32 length;
-  const guint8 *data;
   gboolean is_normal;
   gsize size;
 
   if (!take_u32 (reader, &length) || length > Q_TASK_PROTOCOL_OVERHEAD / 4)
     return NULL;
 
-  type = take_string (reader, length);
-  if (type == NULL || !g_variant_type_string_is_valid (type) ||
-      !g_variant_type_is_definite (G_VARIANT_TYPE (type)))
+  type = take_type (reader, length);
+  if (type == NULL)
     return NULL;
 
+  /* The copy also aligns it. */
   size = reader->size;
-  data = take (reader, size);
-
-  /* This also aligns it. */
-  bytes = g_bytes_new (data, size);
+  bytes = g_bytes_new (take (reader, size), size);
   is_normal = is_always_normal (type, size);
-  variant = g_variant_ref_sink (g_variant_new_from_bytes (G_VARIANT_TYPE (type), bytes, is_normal));
+  variant = g_variant_ref_sink (g_variant_new_from_bytes (type, bytes, is_normal));
 
   if (!is_normal && !g_variant_is_normal_form (variant))
     return NULL;
@@ -334,15 +345,14 @@ q_task_protocol_get_request (const guint8 *data,
   if (!take_u32 (&reader, flags) || !take_u32 (&reader, &length))
     return set_malformed (error, "request");
 
-  text = take_string (&reader, length);
-  if (text == NULL)
+  if (length > 0 && (text = take_string (&reader, length)) == NULL)
     return set_malformed (error, "request");
 
   *request = take_variant (&reader);
   if (*request == NULL)
     return set_malformed (error, "request");
 
-  *name = length > 0 ? g_steal_pointer (&text) : NULL;
+  *name = g_steal_pointer (&text);
 
   return TRUE;
 }

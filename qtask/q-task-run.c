@@ -171,7 +171,8 @@ q_task_run_in_thread_sync (QTask *task,
  *
  * Until a process is free the task waits in a queue, in order of
  * [property@QTask.Task:priority]; one that is cancelled there starts no process. What keeps it
- * from starting becomes its error.
+ * from starting becomes its error; [method@QTask.TaskLauncher.run_finish] tells what that, and what
+ * goes wrong later, may be.
  *
  * [method@QTask.Task.sync] in the worker process waits for nobody.
  *

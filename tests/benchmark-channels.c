@@ -490,6 +490,7 @@ queue_await_answer (Carrier *carrier)
 static void
 dex_start (Carrier *carrier)
 {
+  dex_init ();
   dex_channel = dex_channel_new (0);
   dex_future_disown (dex_scheduler_spawn (dex_scheduler_get_default (), 0, dex_fiber, carrier, NULL));
 }

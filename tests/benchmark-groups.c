@@ -46,9 +46,10 @@ typedef struct
 static int n_rounds;
 
 static inline guint64
-get_result (guint64 i)
+get_result (guint64 i,
+            int rounds)
 {
-  for (int round = 0; round < n_rounds; round++)
+  for (int round = 0; round < rounds; round++)
     {
       i ^= i << 13;
       i ^= i >> 7;
@@ -66,9 +67,10 @@ run_indexes (gsize begin,
              GError **error G_GNUC_UNUSED)
 {
   guint64 *results = data;
+  int rounds = n_rounds;
 
   for (gsize i = begin; i < end; i++)
-    results[i] = get_result (i);
+    results[i] = get_result (i, rounds);
 
   return TRUE;
 }
@@ -131,10 +133,11 @@ openmp_loop (Loop *loop)
   guint64 *results = loop->results;
   gsize n = loop->n;
   int grain = (int) loop->grain;
+  int rounds = n_rounds;
 
 #pragma omp parallel for schedule(dynamic, grain)
   for (gsize i = 0; i < n; i++)
-    results[i] = get_result (i);
+    results[i] = get_result (i, rounds);
 }
 #endif
 
@@ -155,7 +158,7 @@ static void
 check_results (Loop *loop)
 {
   for (gsize i = 0; i < loop->n; i++)
-    if (loop->results[i] != get_result (i))
+    if (loop->results[i] != get_result (i, n_rounds))
       bench_fail ("index %" G_GSIZE_FORMAT " was not run", i);
 }
 

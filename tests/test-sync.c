@@ -1473,7 +1473,7 @@ ring_worker (QTask *task,
   Ring *ring = data;
   g_autoptr (GError) wait_error = NULL;
 
-  if (!q_task_wait (ring->other, NULL, &wait_error))
+  if (!q_task_wait_until (ring->other, test_end_time (), NULL, &wait_error))
     {
       g_assert_error (wait_error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
       g_atomic_int_inc (&ring->n_deadlocks);
@@ -1490,7 +1490,7 @@ ring_inside_cb (QTask *task,
   Meeting *meeting = meeting_enter (task, &ring->meeting);
   g_autoptr (GError) error = NULL;
 
-  if (!q_task_wait (ring->other, NULL, &error))
+  if (!q_task_wait_until (ring->other, test_end_time (), NULL, &error))
     {
       g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
       g_atomic_int_inc (&ring->n_deadlocks);
