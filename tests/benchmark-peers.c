@@ -523,6 +523,15 @@ const BenchPeer bench_peers[] = {
   { .name = "openmp" },
 #endif
   { .name = "qtask-no-group" },
+  /* Ways to have another process do it; see benchmark-processes.c. */
+  { .name = "echo" },
+  { .name = "echo-blocking" },
+#ifdef BENCHMARK_PYTHON
+  { .name = "qtask-python" },
+#endif
+#ifdef BENCHMARK_GJS
+  { .name = "qtask-gjs" },
+#endif
   { NULL },
 };
 

@@ -16,6 +16,7 @@
 
 #include "benchmark-channels.h"
 #include "benchmark-groups.h"
+#include "benchmark-processes.h"
 
 #include <malloc.h>
 #include <math.h>
@@ -612,6 +613,9 @@ const BenchWorkload bench_workloads[] = {
   { "channel-fd-4096-round-trip", "a message over a socket pair, blocking reads, there and back", NULL, bench_channel_run },
   { "channel-fd-1048576-round-trip", "a message over a socket pair, blocking reads, there and back", NULL, bench_channel_run },
   { "channel-fd-64-4-writers", "a message over a socket pair, blocking reads, from four threads; per message", NULL, bench_channel_run },
+  { "process-start", "a worker process, from its start to its first answer", NULL, bench_process_run },
+  { "process-request-0", "an empty request to a worker process, there and back", NULL, bench_process_run },
+  { "process-request-65536", "a request of 64 KiB to a worker process, there and back", NULL, bench_process_run },
   { "sync-round-trip", "a sync point: the owner told, and the worker resumed; per sync", bench_sync_round_trip_run },
   { "parallel-for-1", "a loop of n indexes in chunks of 1; per index", NULL, bench_parallel_for_run },
   { "parallel-for-1000", "a loop of n indexes in chunks of 1000; per index", NULL, bench_parallel_for_run },

@@ -13,6 +13,7 @@
  * It has one thread.
  */
 
+#include "benchmark-processes.h"
 #include "benchmark-workloads.h"
 
 #include <errno.h>
@@ -85,6 +86,9 @@ static const Plan plans[] = {
   { "channel-fd-1048576-round-trip", 100, 10, "qtask kore bulk-read", 0, 1 },
   { "channel-fd-64-4-writers", 200000, 20000, "qtask kore bulk-read", 0, 1 },
   { "sync-round-trip", 20000, 2000, "qtask", 0, 1 },
+  { "process-start", 20, 3, "qtask qtask-python qtask-gjs echo", 0, 1 },
+  { "process-request-0", 20000, 2000, "qtask qtask-python qtask-gjs echo echo-blocking", 0, 3 },
+  { "process-request-65536", 3000, 300, "qtask qtask-python qtask-gjs echo echo-blocking", 0, 1 },
   { "parallel-for-1", 10000, 10000, LOOPERS, 0, 1 },
   { "parallel-for-1", 1000000, 0, LOOPERS, 0, 1 },
   { "parallel-for-1000", 100000, 100000, LOOPERS, 0, 1 },
@@ -129,6 +133,7 @@ static const Requirement requirements[] = {
   { "channel-watch-64", 0, BENCH_NS_PER_OP, "kore", 0, 0.2, 0 },
   { "channel-fd-64", 0, BENCH_NS_PER_OP, "kore", 0, 0.6, 0 },
   { "channel-fd-1048576", 0, BENCH_NS_PER_OP, "bulk-read", 0, 1.25, 0 },
+  { "process-request-0", 0, BENCH_NS_PER_OP, "echo", 0, 1.3, 0 },
   { "parallel-for-1000", 0, BENCH_NS_PER_OP, "openmp", 0, 1.1, 0 },
   { "parallel-for-tiny", 0, BENCH_NS_PER_OP, "plain", 0, 1.05, 0 },
 };
@@ -650,7 +655,10 @@ main (int argc,
   const char *program = argv[0];
   double load = 0;
   guint n_failed;
+  int status;
 
+  if (bench_process_is_child (argc, argv, &status))
+    return status;
   if (argc == 5 && g_str_equal (argv[1], "--one"))
     return run_one (argv[2], argv[3], argv[4]);
 
