@@ -44,6 +44,9 @@
 static int n_failing;
 static int n_failed;
 
+/* Called once, in the thread that gets none, before it is told so */
+static GCallback when_failing;
+
 #ifndef NO_INTERPOSITION
 static gboolean
 thread_fails (void)
@@ -68,6 +71,9 @@ thread_fails (void)
   while (!g_atomic_int_compare_and_exchange (&n_failing, n, n - 1));
 
   g_atomic_int_inc (&n_failed);
+
+  if (when_failing != NULL)
+    g_steal_pointer (&when_failing) ();
 
   return TRUE;
 }
@@ -267,6 +273,53 @@ test_push_without_threads (gconstpointer for_good)
   let_threads_fail (0);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
   g_object_unref (pool);
+}
+
+/* One that counted on the thread of another, which was about to be there, is told when there is
+ * none after all.
+ */
+static QTaskPool *counted_on_pool;
+static QTask *counting_task;
+static int n_counting_ran;
+
+static void
+count_on_thread (void)
+{
+  g_assert_true (q_task_pool_push (counted_on_pool, counting_task, count_worker, &n_counting_ran,
+                                   NULL, NULL));
+}
+
+static void
+test_counted_on_thread (void)
+{
+  TestReport report = TEST_REPORT_INIT;
+  g_autoptr (GError) error = NULL;
+  QTask *task;
+
+  if (!in_subprocess ())
+    return;
+
+  counted_on_pool = q_task_pool_new ("threadless", 3, 0);
+  counting_task = q_task_new (NULL, test_report_cb, &report, NULL);
+  task = q_task_new (NULL, NULL, NULL, NULL);
+  let_threads_fail (-1);
+  when_failing = count_on_thread;
+  g_assert_false (q_task_pool_push (counted_on_pool, task, count_worker, &n_counting_ran, NULL,
+                                    &error));
+  g_assert_nonnull (error);
+  g_assert_null (when_failing);
+  g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_NEW);
+  g_assert_finalize_object (task);
+
+  test_run_until (NULL, report.called);
+  g_assert_true (g_error_matches (report.error, error->domain, error->code));
+  test_report_clear (&report);
+  finish (counting_task);
+  g_assert_cmpint (n_counting_ran, ==, 0);
+
+  let_threads_fail (0);
+  g_assert_true (q_task_pool_close (counted_on_pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
+  g_object_unref (counted_on_pool);
 }
 
 /* The owner waits for it at once. */
@@ -982,6 +1035,7 @@ main (int argc,
   g_test_add_data_func (G9 "/no-threads/pool-stopped", GINT_TO_POINTER (0), test_end_without_threads);
   g_test_add_data_func (G9 "/no-threads/pool-drained", GINT_TO_POINTER (1), test_end_without_threads);
   g_test_add_data_func (G9 "/no-threads/pool-dropped", GINT_TO_POINTER (2), test_end_without_threads);
+  g_test_add_func (G9 "/no-threads/counted-on-anothers", test_counted_on_thread);
   g_test_add_func (G9 "/no-threads/now-and-then", test_threads_fail_now_and_then);
   g_test_add_func (G9 "/no-descriptors", test_no_descriptors);
 #if !defined(NO_INTERPOSITION) && !defined(__SANITIZE_THREAD__)

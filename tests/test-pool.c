@@ -1104,11 +1104,15 @@ test_wait_for_space_told_early (void)
   release_hold (held[0], &holds[0]);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
+
+  /* Whoever told is about to run the next one. */
+  test_gate_wait (&holds[1].entered);
   g_assert_cmpint (q_task_poll (held[1]), ==, Q_TASK_STATE_RUNNING);
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_QUEUED);
 
   release_hold (held[1], &holds[1]);
   task_finish (queued);
+  test_run_pending (NULL);
   pool_drop (pool);
 }
 
@@ -1147,6 +1151,9 @@ test_wait_for_space_closed_by_another (void)
   release_hold (held, &hold);
   g_thread_join (thread);
   task_finish (queued);
+
+  /* What the other one held last of what was waited with, and of the pool with that */
+  test_run_pending (NULL);
   pool_drop (pool);
 }
 

@@ -540,30 +540,54 @@ test_million_equal (void)
   assert_empty (&queue);
 }
 
-/* Were all that are inserted children of the root, its removal would go through all of them. */
+static guint
+count_children (QTaskQueue *queue)
+{
+  guint n = 0;
+
+  for (QTaskNode *node = queue->root->a; node != NULL; node = node->next)
+    n++;
+
+  return n;
+}
+
+/* Were all that are inserted children of the root, its removal would go through all of them:
+ * there are few, whatever the order is in which they come, and while they go.
+ */
 static void
-test_insertions_leave_few_children (void)
+test_insertions_leave_few_children (gconstpointer data)
 {
   enum
   {
     N_NODES = 100000
   };
+  int factor = GPOINTER_TO_INT (data);
   QTaskQueue queue = { 0 };
-  QTaskNode *nodes = g_new0 (QTaskNode, N_NODES);
-  guint n_children = 0;
+  QTaskNode *nodes = g_new0 (QTaskNode, N_NODES + 1);
+  guint n_most = 0;
+  gint64 last = -1;
 
   for (int i = 0; i < N_NODES; i++)
-    q_task_queue_insert (&queue, &nodes[i], N_NODES - i);
+    q_task_queue_insert (&queue, &nodes[i], (gint64) i * factor % N_NODES + (factor < 0 ? N_NODES : 0));
 
   /* A removal of another leaves the heap as the first removal would find it. */
-  q_task_queue_remove (&queue, &nodes[0]);
-  for (QTaskNode *node = queue.root->a; node != NULL; node = node->next)
-    n_children++;
-  g_assert_cmpuint (n_children, <=, 40);
+  q_task_queue_insert (&queue, &nodes[N_NODES], 2 * N_NODES);
+  q_task_queue_remove (&queue, &nodes[N_NODES]);
+  g_assert_cmpuint (count_children (&queue), <=, 40);
 
-  for (int i = 1; i < N_NODES; i++)
-    g_assert_true (q_task_queue_pop (&queue) == &nodes[N_NODES - i]);
+  for (int i = 0; i < N_NODES; i++)
+    {
+      QTaskNode *node;
+
+      if (i % 100 == 0)
+        n_most = MAX (n_most, count_children (&queue));
+      node = q_task_queue_pop (&queue);
+      g_assert_cmpint (node->key, >, last);
+      last = node->key;
+    }
   g_assert_null (q_task_queue_pop (&queue));
+  g_test_message ("The root had %u children at most", n_most);
+  g_assert_cmpuint (n_most, <=, 60);
   g_free (nodes);
 }
 
@@ -592,7 +616,12 @@ main (int argc,
   g_test_add_func ("/queue/million/removed-at-random", test_million_removed);
   g_test_add_func ("/queue/million/of-few-keys", test_million_equal);
 
-  g_test_add_func ("/queue/insertions-leave-few-children", test_insertions_leave_few_children);
+  g_test_add_data_func ("/queue/insertions-leave-few-children/ascending", GINT_TO_POINTER (1),
+                        test_insertions_leave_few_children);
+  g_test_add_data_func ("/queue/insertions-leave-few-children/descending", GINT_TO_POINTER (-1),
+                        test_insertions_leave_few_children);
+  g_test_add_data_func ("/queue/insertions-leave-few-children/mixed", GINT_TO_POINTER (7919),
+                        test_insertions_leave_few_children);
 
   return g_test_run ();
 }

@@ -2063,6 +2063,29 @@ test_cancel_before_start_in_thread (void)
 }
 
 static void
+test_cancel_of_what_other_code_drives (void)
+{
+  Job job = JOB_INIT;
+  QTask *task = job_task_new (&job, NULL);
+
+  q_task_cancel (task);
+  g_assert_true (q_task_return_error_if_cancelled (task));
+  assert_state (task, STOPPED);
+  test_run_until (NULL, job_is_called (&job));
+  assert_failed (&job, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  g_assert_finalize_object (task);
+
+  /* It may finish all the same */
+  job = (Job) JOB_INIT;
+  task = job_task_new (&job, NULL);
+  q_task_cancel (task);
+  q_task_complete (task);
+  assert_state (task, FINISHED);
+  assert_failed (&job, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  g_assert_finalize_object (task);
+}
+
+static void
 test_cancel_before_start_run_cancelled (void)
 {
   Job job = JOB_INIT;
@@ -4324,6 +4347,7 @@ main (int argc,
   g_test_add_func ("/task/cancel/never-cancels-the-given", test_cancel_never_cancels_the_given);
   g_test_add_func ("/task/cancel/before-start", test_cancel_before_start);
   g_test_add_func ("/task/cancel/before-start-in-thread", test_cancel_before_start_in_thread);
+  g_test_add_func ("/task/cancel/of-what-other-code-drives", test_cancel_of_what_other_code_drives);
   g_test_add_func ("/task/cancel/before-start-run-cancelled", test_cancel_before_start_run_cancelled);
   g_test_add_func ("/task/cancel/while-queued", test_cancel_while_queued);
   g_test_add_func ("/task/cancel/while-queued-elsewhere", test_cancel_while_queued_elsewhere);
