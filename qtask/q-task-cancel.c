@@ -529,7 +529,8 @@ q_task_get_timeout (QTask *task)
  * now if it has been started. When that has passed, the task is asked to stop, and its
  * outcome is %G_IO_ERROR_TIMED_OUT at once; the callback comes when the worker has ended, or
  * at once with [property@QTask.Task:return-on-cancel]. No cancellable that was given is
- * cancelled, and the task does not read as cancelled.
+ * cancelled, and the outcome does not read as cancelled, though [method@QTask.Task.is_cancelled]
+ * tells the worker to stop.
  *
  * The time is counted in the main loop of the owner, and in [method@QTask.Task.wait].
  *

@@ -682,12 +682,12 @@ memory_write_pending (QTaskLink *link,
                       QTaskPending *pending)
 {
   QTaskPipe *pipe = ((QTaskMemoryLink *) link)->out;
-  QTaskOutgoing outgoing = { .bytes = pending->bytes, .size = g_bytes_get_size (pending->bytes) };
+  QTaskOutgoing outgoing = { .bytes = pending->bytes };
   QTaskTold told = { 0 };
   QTaskMessage *unsent = NULL;
-
   QTaskLinkResult result;
 
+  outgoing.data = g_bytes_get_data (pending->bytes, &outgoing.size);
   pending->weight = q_task_link_weigh (outgoing.size);
   pending->message = message_new (&outgoing);
 

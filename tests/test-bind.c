@@ -170,7 +170,10 @@ bound_end (Bound *bound,
            QTask *task)
 {
   test_run_until (NULL, test_fate_get_count (&bound->opaque) &&
-                          test_fate_get_count (&bound->worker_data));
+                          test_fate_get_count (&bound->worker_data) && q_task_get_completed (task));
+  test_run_pending (NULL);
+  test_assert_destroyed_here (&bound->sync_data);
+  test_assert_destroyed_here (&bound->bind_data);
   g_assert_finalize_object (task);
   test_run_pending (NULL);
   test_assert_destroyed_here (&bound->opaque);
@@ -557,6 +560,108 @@ test_goes_while_writing (gconstpointer outlives)
                           test_fate_get_count (&bound.worker_data));
   g_assert_cmpint (bound.was_asked, ==, !outlives);
   assert_not_called (&bound);
+  bound_end (&bound, task);
+  test_pool_drop (pool);
+}
+
+/* The message function of the user is not called any more, and a worker that writes on is told
+ * that nobody reads. */
+typedef struct
+{
+  int n_messages;
+  gboolean has_gone;
+  GError *write_error;
+} Unread;
+
+static void
+unread_cb (QTaskChannel *channel,
+           GBytes *message,
+           gpointer data)
+{
+  Unread *unread = data;
+
+  g_assert_false (unread->has_gone);
+  unread->n_messages++;
+}
+
+static gboolean
+write_until_refused_worker (QTask *task,
+                            gpointer data,
+                            GError **error)
+{
+  Unread *unread = data;
+  QTaskChannel *channel = q_task_get_worker_channel (task);
+
+  while (q_task_channel_write (channel, "unread", 6, NULL, &unread->write_error))
+    ;
+
+  return TRUE;
+}
+
+static void
+test_goes_while_messages_are_read (void)
+{
+  QTaskPool *pool = q_task_pool_new ("unread", 1, 0);
+  TestReport report = TEST_REPORT_INIT;
+  TestFate fate = TEST_FATE_INIT;
+  Unread unread = { 0 };
+  GObject *object = test_probe_new (&fate);
+  QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
+
+  g_assert_true (q_task_open_channel (task, NULL));
+  q_task_channel_set_capacity (q_task_get_worker_channel (task), 20);
+  q_task_channel_set_message_func (q_task_get_channel (task), unread_cb, &unread, NULL);
+  q_task_bind_object (task, object, Q_TASK_BIND_DEFAULT);
+  test_pool_push (pool, task, write_until_refused_worker, &unread, NULL);
+  test_run_until (NULL, unread.n_messages > 10);
+  g_object_unref (object);
+  unread.has_gone = TRUE;
+  test_finish (task);
+  g_assert_error (unread.write_error, G_IO_ERROR, G_IO_ERROR_BROKEN_PIPE);
+  g_assert_cmpint (report.called, ==, 0);
+  g_clear_error (&unread.write_error);
+  test_report_clear (&report);
+  test_pool_drop (pool);
+}
+
+/* In another thread, that is only posted to the owner. What is set then comes too late. */
+static void
+cancelled_here_cb (GCancellable *cancellable,
+                   gpointer owner)
+{
+  g_assert_true (g_thread_self () == owner);
+}
+
+static void
+dispose_elsewhere_cb (gpointer object,
+                      gpointer unused)
+{
+  g_object_run_dispose (object);
+}
+
+static void
+test_goes_elsewhere (gconstpointer outlives)
+{
+  QTaskPool *pool = q_task_pool_new ("elsewhere", 1, 0);
+  Bound bound = BOUND_INIT;
+  GObject *object = test_probe_new (&bound.object);
+  QTask *task = bound_new (&bound, resume_cb);
+
+  g_signal_connect (q_task_get_stop_cancellable (task), "cancelled", G_CALLBACK (cancelled_here_cb),
+                    bound.owner);
+  q_task_bind_object (task, object, outlives ? Q_TASK_BIND_OUTLIVE : Q_TASK_BIND_DEFAULT);
+  bound_start (&bound, pool, task);
+  test_gate_wait (&bound.hold.entered);
+  test_in_thread (dispose_elsewhere_cb, object);
+  g_assert_false (q_task_is_cancelled (task));
+  q_task_set_outlive (task, !outlives);
+  test_run_pending (NULL);
+  g_assert_cmpint (q_task_is_cancelled (task), ==, !outlives);
+  test_gate_open (&bound.hold.release);
+  test_run_until (NULL, test_fate_get_count (&bound.opaque));
+  g_assert_cmpint (bound.was_asked, ==, !outlives);
+  assert_not_called (&bound);
+  g_object_unref (object);
   bound_end (&bound, task);
   test_pool_drop (pool);
 }
@@ -1522,6 +1627,9 @@ main (int argc,
         }
   add_data ("goes/while-writing/stop", FALSE, test_goes_while_writing);
   add_data ("goes/while-writing/outlive", TRUE, test_goes_while_writing);
+  add ("goes/while-messages-are-read", test_goes_while_messages_are_read);
+  add_data ("goes/elsewhere/stop", FALSE, test_goes_elsewhere);
+  add_data ("goes/elsewhere/outlive", TRUE, test_goes_elsewhere);
   add_data ("goes/in-sync-function/stop", FALSE, test_goes_in_sync_func);
   add_data ("goes/in-sync-function/outlive", TRUE, test_goes_in_sync_func);
   add_data ("goes/in-callback", FALSE, test_goes_in_callback);

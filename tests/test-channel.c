@@ -866,8 +866,10 @@ static void
 test_close_wakes (gconstpointer kind)
 {
   for (Call call = 0; call < N_CALLS; call++)
-    for (int peer = 0; peer < 2; peer++)
+    for (int how = 0; how < 4; how++)
       {
+        int n_blockers = 1 + how / 2;
+        gboolean peer = how % 2;
         Blocker blockers[2] = { { 0 } };
         QTaskChannel *a, *b;
 
@@ -875,7 +877,7 @@ test_close_wakes (gconstpointer kind)
         q_task_channel_set_capacity (a, 1);
         if (!call_is_read (call))
           channel_fill (a, 0, 100);
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < n_blockers; i++)
           {
             blocker_start (&blockers[i], a, call, NULL);
             g_assert_cmpint (test_gate_get_count (&blockers[i].done), ==, 0);
@@ -883,7 +885,7 @@ test_close_wakes (gconstpointer kind)
 
         q_task_channel_close (peer ? b : a);
 
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < n_blockers; i++)
           {
             blocker_join (&blockers[i]);
             g_assert_false (blockers[i].success);
@@ -1666,6 +1668,76 @@ test_source_cancellable (gconstpointer kind)
   g_assert_cmpint (test_fate_get_count (&fate), ==, 1);
   finalize_channel (a);
   finalize_channel (b);
+}
+
+/* Cancelled by another thread while the context sleeps */
+static TestGate asleep = TEST_GATE_INIT;
+
+static int
+telling_poll (GPollFD *fds,
+              guint n_fds,
+              int timeout)
+{
+  if (timeout != 0)
+    test_gate_open (&asleep);
+
+  return g_poll (fds, n_fds, timeout);
+}
+
+static gpointer
+cancel_asleep_thread (gpointer cancellable)
+{
+  test_gate_wait (&asleep);
+  g_cancellable_cancel (cancellable);
+
+  return NULL;
+}
+
+static void
+test_cancelled_asleep (gconstpointer kind)
+{
+  GPollFunc old_poll = g_main_context_get_poll_func (NULL);
+
+  for (int i = 0; i < 3 * test_scaled (50); i++)
+    {
+      g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+      GSource *source = NULL;
+      Reply reply = { 0 };
+      QTaskChannel *a, *b;
+      GThread *thread;
+      Watch watch = { 0 };
+
+      channel_pair_new (KIND, &a, &b);
+      q_task_channel_set_capacity (a, 1);
+      if (i % 3 == 0)
+        q_task_channel_read_async (a, cancellable, read_cb, &reply);
+      else if (i % 3 == 1)
+        {
+          g_autoptr (GBytes) message = channel_message_new (1, 1);
+
+          channel_fill (a, 0, 100);
+          q_task_channel_write_async (a, message, cancellable, write_cb, &reply);
+        }
+      else
+        {
+          source = watch_start (&watch, a, G_IO_IN, cancellable, NULL);
+          watch.result = G_SOURCE_REMOVE;
+        }
+
+      test_gate_close (&asleep);
+      g_main_context_set_poll_func (NULL, telling_poll);
+      thread = g_thread_new ("cancel", cancel_asleep_thread, cancellable);
+      test_run_until (NULL, reply.called + watch.n_called);
+      g_main_context_set_poll_func (NULL, old_poll);
+      g_thread_join (thread);
+      if (source == NULL)
+        g_assert_error (reply.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+      else
+        g_source_unref (source);
+      reply_clear (&reply);
+      finalize_channel (a);
+      finalize_channel (b);
+    }
 }
 
 /* It holds the channel. */
@@ -2938,6 +3010,7 @@ main (int argc,
   channel_test_add_all ("source-is-woken", test_source_is_woken);
   channel_test_add_all ("source-out", test_source_out);
   channel_test_add_all ("source-cancellable", test_source_cancellable);
+  channel_test_add_all ("cancelled-asleep", test_cancelled_asleep);
   channel_test_add_all ("source-outlives", test_source_outlives);
   channel_test_add_all ("source-context-goes", test_source_context_goes);
   channel_test_add_all ("source-attached-in-poll", test_source_attached_in_poll);

@@ -139,6 +139,13 @@ family_clear (Family *family)
   g_object_unref (family->pool);
 }
 
+/* In the child nothing is released any more. */
+static void
+never_destroyed (gpointer data)
+{
+  child_check (!"released");
+}
+
 static void
 test_push_forked (void)
 {
@@ -303,17 +310,11 @@ test_run_sync (void)
 }
 
 /* Setters do nothing, and cancelling ends; what can be read can be read. */
-/* In the child nothing is released any more. */
-static void
-never_destroyed (gpointer data)
-{
-  child_check (FALSE);
-}
-
 static void
 test_setters (void)
 {
   Family family;
+  GMainContext *context = g_main_context_new ();
   pid_t pid;
 
   family_init (&family);
@@ -357,12 +358,199 @@ test_setters (void)
       q_task_set_result_int (family.fresh, 3);
       q_task_complete (family.fresh);
       child_check (!q_task_get_completed (family.fresh));
+      q_task_set_func (family.fresh, NULL, NULL, NULL);
+      child_check (g_async_result_get_user_data (G_ASYNC_RESULT (family.fresh)) == &family.report);
+      q_task_set_source_tag (family.fresh, &family);
+      child_check (q_task_get_source_tag (family.fresh) == NULL);
+      q_task_set_task_data (family.fresh, &family, never_destroyed);
+      child_check (q_task_get_task_data (family.fresh) == NULL);
+      q_task_set_context (family.fresh, context);
+      child_check (q_task_get_context (family.fresh) == g_main_context_default ());
+      q_task_set_progress_interval (family.fresh, G_TIME_SPAN_MINUTE);
+      child_check (q_task_get_progress_interval (family.fresh) < G_TIME_SPAN_MINUTE);
+      q_task_set_outlive (family.fresh, TRUE);
+      child_check (!q_task_get_outlive (family.fresh));
+
       q_task_pool_set_max_threads (family.pool, 5);
+      child_check (q_task_pool_get_max_threads (family.pool) == 1);
       q_task_pool_set_max_queued (family.pool, 5);
+      child_check (q_task_pool_get_max_queued (family.pool) == 0);
+      q_task_pool_set_timing (family.pool, TRUE);
+      child_check (!q_task_pool_get_timing (family.pool));
       _exit (0);
     }
 
   wait_for_child (pid);
+  family_clear (&family);
+  g_main_context_unref (context);
+}
+
+/* Whoever reads what is not there yet is told why, and warned of nothing. */
+static void
+test_readers (void)
+{
+  Family family;
+  pid_t pid;
+
+  family_init (&family);
+  pid = fork ();
+
+  if (pid == 0)
+    {
+      QTask *tasks[3] = { family.held, family.queued, family.fresh };
+      GError *error = NULL;
+
+      child_begin ();
+      for (int i = 0; i < 3; i++)
+        {
+          child_check (q_task_had_error (tasks[i]));
+          child_check (q_task_propagate_int (tasks[i], &error) == -1);
+          child_check_forked (error);
+          child_check (q_task_propagate_pointer (tasks[i], &error) == NULL);
+          child_check_forked (error);
+          child_check (q_task_propagate_error (tasks[i], NULL));
+        }
+      _exit (0);
+    }
+
+  wait_for_child (pid);
+  family_clear (&family);
+}
+
+static QTaskStep
+never_step (QTask *task,
+            gpointer opaque,
+            GError **error)
+{
+  return Q_TASK_STEP_FINISHED;
+}
+
+/* Nor is another way in better; what was given to it stays with the one who calls. */
+static void
+test_other_pushes (void)
+{
+  Family family;
+  pid_t pid;
+
+  family_init (&family);
+  pid = fork ();
+
+  if (pid == 0)
+    {
+      GError *error = NULL;
+
+      child_begin ();
+      child_check (!q_task_pool_push_closure (family.pool, family.fresh, test_empty_worker,
+                                              &family, never_destroyed, &error));
+      child_check_forked (error);
+      child_check (!q_task_pool_push_steps (family.pool, family.fresh, never_step, &family,
+                                            never_destroyed, &error));
+      child_check_forked (error);
+      child_check (!q_task_pool_push_steps_closure (family.pool, family.fresh, never_step,
+                                                    &family, never_destroyed, &error));
+      child_check_forked (error);
+      q_task_run_in_thread (family.fresh, test_empty_worker, &family, never_destroyed);
+      q_task_run_steps_in_thread (family.fresh, never_step, &family, never_destroyed);
+      child_check (q_task_poll (family.fresh) == Q_TASK_STATE_NEW);
+      _exit (0);
+    }
+
+  wait_for_child (pid);
+  family_clear (&family);
+}
+
+static void
+never_called_cb (GObject *source,
+                 GAsyncResult *result,
+                 gpointer data)
+{
+  child_check (!"called");
+}
+
+/* What would call back does not begin: nothing holds what it was called for. */
+static void
+test_async (void)
+{
+  Family family;
+  pid_t pid;
+
+  family_init (&family);
+  q_task_pool_set_max_queued (family.pool, 1);
+  pid = fork ();
+
+  if (pid == 0)
+    {
+      guint pool_refs = G_OBJECT (family.pool)->ref_count;
+      guint task_refs = G_OBJECT (family.held)->ref_count;
+
+      child_begin ();
+      q_task_wait_async (family.held, NULL, never_called_cb, NULL);
+      child_check (G_OBJECT (family.held)->ref_count == task_refs);
+      q_task_pool_wait_for_space_async (family.pool, NULL, never_called_cb, NULL);
+      q_task_pool_close_async (family.pool, Q_TASK_POOL_CLOSE_STOP, NULL, never_called_cb, NULL);
+      child_check (G_OBJECT (family.pool)->ref_count == pool_refs);
+      child_check (!q_task_pool_is_closed (family.pool));
+      _exit (0);
+    }
+
+  wait_for_child (pid);
+  family_clear (&family);
+}
+
+static void
+never_sync (QTask *task,
+            gpointer opaque)
+{
+  child_check (!"called");
+}
+
+static void
+never_bound (QTask *task,
+             GBytes *message,
+             gpointer opaque)
+{
+  child_check (!"called");
+}
+
+/* Channels, syncing and bindings */
+static void
+test_talk (void)
+{
+  Family family;
+  GObject *object = g_object_new (G_TYPE_OBJECT, NULL);
+  pid_t pid;
+
+  family_init (&family);
+  pid = fork ();
+
+  if (pid == 0)
+    {
+      GError *error = NULL;
+
+      child_begin ();
+      child_check (!q_task_open_channel (family.fresh, &error));
+      child_check_forked (error);
+      child_check (q_task_get_channel (family.fresh) == NULL);
+      child_check (!q_task_sync (family.held, &error));
+      child_check_forked (error);
+      child_check (!q_task_resume (family.held, FALSE));
+
+      /* A second one would take the place of the first. */
+      for (int i = 0; i < 2; i++)
+        {
+          q_task_set_sync_func (family.fresh, never_sync, &family, never_destroyed);
+          q_task_bind_callback (family.fresh, never_bound, &family,
+                                never_destroyed);
+        }
+
+      q_task_bind_object (family.fresh, object, Q_TASK_BIND_DEFAULT);
+      g_object_unref (object);
+      child_check (!q_task_is_cancelled (family.fresh));
+      _exit (0);
+    }
+
+  wait_for_child (pid);
+  g_assert_finalize_object (object);
   family_clear (&family);
 }
 
@@ -541,6 +729,10 @@ main (int argc,
   g_test_add_func (G10 "/run-in-thread-sync", test_run_sync);
   g_test_add_func (G10 "/group", test_group);
   g_test_add_func (G10 "/setters", test_setters);
+  g_test_add_func (G10 "/readers", test_readers);
+  g_test_add_func (G10 "/other-pushes", test_other_pushes);
+  g_test_add_func (G10 "/async", test_async);
+  g_test_add_func (G10 "/talk", test_talk);
   g_test_add_func (G10 "/pool", test_pool);
   g_test_add_func (G10 "/grandchild", test_grandchild);
   g_test_add_func (G10 "/while-busy", test_while_busy);

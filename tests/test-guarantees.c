@@ -342,13 +342,19 @@ test_second_return_is_critical (void)
   finish (task);
 }
 
-/* Two threads that return the same task at the same time */
+/* Two threads that return the same task at the same time, to within a few instructions: now
+ * the one is a little earlier, now the other.
+ */
+#define N_RACED 50
+
 typedef struct
 {
   pthread_barrier_t begin;
   pthread_barrier_t end;
-  QTask *task;
+  QTask *tasks[N_RACED];
+  int delays[N_RACED];
   int n_rounds;
+  int n_there;
 } ReturnRace;
 
 typedef struct
@@ -363,10 +369,19 @@ return_racer_thread (gpointer data)
   ReturnRacer *racer = data;
   ReturnRace *race = racer->race;
 
+  test_pin_thread (racer->number);
   for (int i = 0; i < race->n_rounds; i++)
     {
       pthread_barrier_wait (&race->begin);
-      q_task_return_int (race->task, racer->number);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          int delay = race->delays[j];
+
+          test_meet (&race->n_there, 2 * (i * N_RACED + j + 1));
+          for (volatile int k = racer->number == 1 ? delay : -delay; k > 0; k--)
+            continue;
+          q_task_return_int (race->tasks[j], racer->number);
+        }
       pthread_barrier_wait (&race->end);
     }
 
@@ -376,7 +391,7 @@ return_racer_thread (gpointer data)
 static void
 test_two_returns_racing (void)
 {
-  ReturnRace race = { .n_rounds = scaled (2000) };
+  ReturnRace race = { .n_rounds = scaled (20000) / N_RACED + 1 };
   ReturnRacer racers[2] = { { &race, 1 }, { &race, 2 } };
   GThread *threads[2];
   int n_won[3] = { 0 };
@@ -388,27 +403,36 @@ test_two_returns_racing (void)
 
   for (int i = 0; i < race.n_rounds; i++)
     {
-      TestReport report = TEST_REPORT_INIT;
-      g_autoptr (GError) error = NULL;
-      gssize result;
+      TestReport reports[N_RACED];
 
-      race.task = q_task_new_async (NULL, NULL, test_report_async_cb, &report);
-      g_test_expect_message (TEST_LOG_DOMAIN, G_LOG_LEVEL_CRITICAL,
-                             "*this second time is ignored*");
+      for (int j = 0; j < N_RACED; j++)
+        {
+          reports[j] = (TestReport) TEST_REPORT_INIT;
+          race.tasks[j] = q_task_new_async (NULL, NULL, test_report_async_cb, &reports[j]);
+          race.delays[j] = g_test_rand_int_range (-20, 21);
+          g_test_expect_message (TEST_LOG_DOMAIN, G_LOG_LEVEL_CRITICAL,
+                                 "*this second time is ignored*");
+        }
+
       pthread_barrier_wait (&race.begin);
       pthread_barrier_wait (&race.end);
       g_test_assert_expected_messages ();
 
-      g_assert_cmpint (report.called, ==, 0);
-      test_run_until (NULL, report.called);
-      test_run_pending (NULL);
-      g_assert_cmpint (report.called, ==, 1);
-      g_assert_true (report.thread == g_thread_self ());
-      result = q_task_propagate_int (race.task, &error);
-      g_assert_no_error (error);
-      g_assert_true (result == 1 || result == 2);
-      n_won[result]++;
-      finish (race.task);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          g_autoptr (GError) error = NULL;
+          gssize result;
+
+          test_run_until (NULL, reports[j].called);
+          test_run_pending (NULL);
+          g_assert_cmpint (reports[j].called, ==, 1);
+          g_assert_true (reports[j].thread == g_thread_self ());
+          result = q_task_propagate_int (race.tasks[j], &error);
+          g_assert_no_error (error);
+          g_assert_true (result == 1 || result == 2);
+          n_won[result]++;
+          finish (race.tasks[j]);
+        }
     }
 
   for (int i = 0; i < 2; i++)
@@ -466,6 +490,36 @@ test_late_report_is_freed (gconstpointer fails)
   test_run_pending (NULL);
   g_assert_cmpint (report.called, ==, 0);
   g_assert_error (q_task_get_error (task), G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  finish (task);
+  g_assert_cmpint (test_fate_get_count (&late.result), ==, 1);
+  pool_drop (pool);
+}
+
+/* Nor does what comes late take the place of the error that the callback took. */
+static void
+test_late_report_stays_out (gconstpointer fails)
+{
+  QTaskPool *pool = q_task_pool_new ("late", 1, 0);
+  TestReport report = TEST_REPORT_INIT;
+  LateReport late = { TEST_HOLD_INIT, TEST_FATE_INIT, fails != NULL };
+  QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
+
+  g_assert_true (q_task_set_return_on_cancel (task, TRUE));
+  push (pool, task, late_report_worker, &late, NULL);
+  test_gate_wait (&late.hold.entered);
+  q_task_set_timeout (task, 1);
+  test_run_until (NULL, report.called);
+  g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+  test_report_clear (&report);
+  g_assert_null (q_task_get_error (task));
+
+  test_gate_open (&late.hold.release);
+  g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
+  test_run_pending (NULL);
+  g_assert_null (q_task_get_error (task));
+  g_assert_true (q_task_had_error (task));
+  g_assert_false (q_task_propagate_error (task, NULL));
+  g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
   finish (task);
   g_assert_cmpint (test_fate_get_count (&late.result), ==, 1);
   pool_drop (pool);
@@ -2441,6 +2495,185 @@ test_helper_is_not_parked (void)
   pool_drop (pool);
 }
 
+/* One that has helped is still a worker: it is told that it would wait for itself. */
+static gboolean
+wait_twice_worker (QTask *task,
+                   gpointer awaited,
+                   GError **error)
+{
+  if (!q_task_wait_until (awaited, test_end_time (), NULL, error))
+    return FALSE;
+
+  return q_task_wait_until (task, test_end_time (), NULL, error);
+}
+
+static void
+test_oneself_after_helping (void)
+{
+  QTaskPool *pool = q_task_pool_new ("helped", 1, 0);
+  TestHold hold = TEST_HOLD_INIT;
+  g_autoptr (GError) error = NULL;
+  QTask *held, *waiting, *awaited;
+
+  held = push_hold (pool, &hold);
+  awaited = q_task_new (NULL, NULL, NULL, NULL);
+  waiting = push_new (pool, wait_twice_worker, awaited);
+  push (pool, awaited, test_empty_worker, NULL, NULL);
+  release (held, &hold);
+
+  test_run_until (NULL, q_task_get_completed (waiting) && q_task_get_completed (awaited));
+  g_assert_true (q_task_propagate_error (waiting, &error));
+  g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+  finish (waiting);
+  finish (awaited);
+  pool_drop (pool);
+}
+
+/* What other code drives wakes who waits for it as what a worker does */
+static void
+test_wait_for_driven (void)
+{
+  QTaskPool *pool = q_task_pool_new ("driven", 1, 0);
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+  QTask *waiting = push_new (pool, wait_worker, task);
+
+  poll_until (pool_parked (pool) == 1);
+  q_task_complete (task);
+  test_run_until (NULL, q_task_get_completed (waiting));
+  g_assert_false (q_task_had_error (waiting));
+  finish (waiting);
+  finish (task);
+  pool_drop (pool);
+}
+
+/* A worker with a context of its own, that waits for a task which it owns: what is called
+ * meanwhile may wait, too, so the worker does not count as parked in there.
+ */
+typedef struct
+{
+  QTaskPool *pool;
+  QTaskPool *other_pool;
+  TestGate seen;
+  int n_notified;
+  guint n_parked;
+} OwnerInWorker;
+
+static gboolean
+progress_until_seen_worker (QTask *task,
+                            gpointer data,
+                            GError **error)
+{
+  OwnerInWorker *self = data;
+
+  /* By then it is parked. */
+  poll_until (pool_parked (self->pool) == 1);
+  q_task_set_progress (task, 0.5, NULL);
+  test_gate_wait (&self->seen);
+
+  return TRUE;
+}
+
+static void
+note_parked_cb (QTask *task,
+                GParamSpec *pspec,
+                gpointer data)
+{
+  OwnerInWorker *self = data;
+
+  self->n_notified++;
+  self->n_parked = MAX (self->n_parked, pool_parked (self->pool));
+  test_gate_open (&self->seen);
+}
+
+static gboolean
+owner_worker (QTask *task,
+              gpointer data,
+              GError **error)
+{
+  OwnerInWorker *self = data;
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  QTask *owned;
+  gboolean waited;
+
+  g_assert_true (g_main_context_acquire (context));
+  g_main_context_push_thread_default (context);
+  owned = q_task_new (NULL, NULL, NULL, NULL);
+  g_signal_connect (owned, "notify::progress", G_CALLBACK (note_parked_cb), self);
+  push (self->other_pool, owned, progress_until_seen_worker, self, NULL);
+  waited = q_task_wait_until (owned, test_end_time (), NULL, error);
+  g_assert_true (q_task_get_completed (owned));
+  g_assert_finalize_object (owned);
+  g_main_context_pop_thread_default (context);
+  g_main_context_release (context);
+
+  return waited;
+}
+
+static void
+test_owner_in_worker_is_not_parked (void)
+{
+  OwnerInWorker self = {
+    q_task_pool_new ("owner", 1, 0), q_task_pool_new ("other", 1, 0), TEST_GATE_INIT, 0, 0
+  };
+  QTask *task = push_new (self.pool, owner_worker, &self);
+  g_autoptr (GError) error = NULL;
+
+  test_run_until (NULL, q_task_get_completed (task));
+  q_task_propagate_error (task, &error);
+  g_assert_no_error (error);
+  g_assert_cmpint (self.n_notified, >=, 1);
+  g_assert_cmpuint (self.n_parked, ==, 0);
+  finish (task);
+  pool_drop (self.pool);
+  pool_drop (self.other_pool);
+}
+
+/* A ring in which one waits by a synchronous run: whichever of the two comes last is told, and
+ * there is an outcome in any case.
+ */
+static gboolean
+sync_ring_inner_worker (QTask *task,
+                        gpointer outer,
+                        GError **error)
+{
+  return q_task_wait_until (outer, test_end_time (), NULL, error);
+}
+
+static gboolean
+sync_ring_outer_worker (QTask *task,
+                        gpointer data,
+                        GError **error)
+{
+  QTask *inner = q_task_new (NULL, NULL, NULL, NULL);
+
+  q_task_run_in_thread_sync (inner, sync_ring_inner_worker, task, NULL);
+  g_assert_true (q_task_get_completed (inner));
+  q_task_propagate_error (inner, error);
+  g_object_unref (inner);
+
+  return FALSE;
+}
+
+static void
+test_ring_of_sync_run (void)
+{
+  int n = scaled (500);
+
+  for (int i = 0; i < n; i++)
+    {
+      g_autoptr (GError) error = NULL;
+      QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+
+      q_task_run_in_thread (task, sync_ring_outer_worker, NULL, NULL);
+      test_run_until (NULL, q_task_get_completed (task));
+      g_assert_true (q_task_propagate_error (task, &error));
+      g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+
+      /* The worker of the other one may go on for a moment, and waits for this one. */
+      test_finalize_soon (task);
+    }
+}
+
 typedef struct
 {
   QTask *other;
@@ -2871,6 +3104,38 @@ test_no_wait_for_handlers (void)
   pool_drop (pool);
 }
 
+/* One that runs though it was cancelled, before it was pushed, is the first to run, too. */
+static void
+test_run_cancelled_before (void)
+{
+  QTaskPool *pool = q_task_pool_new ("first", 1, 0);
+  TestReport reports[2] = { TEST_REPORT_INIT, TEST_REPORT_INIT };
+  TestHold hold = TEST_HOLD_INIT;
+  QTask *tasks[2], *held;
+  int n_ran = 0;
+
+  held = push_hold (pool, &hold);
+  for (int i = 0; i < 2; i++)
+    {
+      tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
+      q_task_set_run_cancelled (tasks[i], TRUE);
+      if (i == 1)
+        q_task_cancel (tasks[i]);
+      push (pool, tasks[i], count_worker, &n_ran, NULL);
+    }
+  release (held, &hold);
+  test_run_until (NULL, reports[0].called && reports[1].called);
+  g_assert_cmpint (n_ran, ==, 2);
+  g_assert_cmpint (reports[1].serial, <, reports[0].serial);
+  g_assert_error (reports[1].error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  for (int i = 0; i < 2; i++)
+    {
+      test_report_clear (&reports[i]);
+      finish (tasks[i]);
+    }
+  pool_drop (pool);
+}
+
 /* Hammered: a cancel at each edge of the life of a task, by its own means or the
  * given ones, with each way to behave.
  */
@@ -2910,6 +3175,10 @@ check_worker (QTask *task,
               gpointer n_ran,
               GError **error)
 {
+  QTaskState state = q_task_poll (task);
+
+  /* One that was withdrawn never gets here. */
+  g_assert_true (state == Q_TASK_STATE_RUNNING || state == Q_TASK_STATE_STOPPING);
   g_atomic_int_inc ((int *) n_ran);
 
   return !g_cancellable_set_error_if_cancelled (q_task_get_stop_cancellable (task), error);
@@ -2987,6 +3256,215 @@ test_cancel_hammered (gconstpointer data)
   g_test_message ("Of %d, %d ran and %d were cancelled", race.n_rounds, n_run, n_cancelled);
   if (run_cancelled && !returns)
     g_assert_cmpint (n_run, ==, race.n_rounds);
+  pool_drop (pool);
+}
+
+/* A cancel while the task is being pushed to a pool whose one thread is at work: it never runs,
+ * and does not stay in the queue, whichever comes first.
+ */
+typedef struct
+{
+  pthread_barrier_t begin;
+  pthread_barrier_t end;
+  QTaskPool *pool;
+  QTask *tasks[N_RACED];
+  int delays[N_RACED];
+  int n_rounds;
+  int n_there;
+  int n_ran;
+} PushRace;
+
+static gpointer
+pushing_thread (gpointer data)
+{
+  PushRace *race = data;
+
+  test_pin_thread (0);
+  for (int i = 0; i < race->n_rounds; i++)
+    {
+      pthread_barrier_wait (&race->begin);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          test_meet (&race->n_there, 2 * (i * N_RACED + j + 1));
+          push (race->pool, race->tasks[j], check_worker, &race->n_ran, NULL);
+        }
+      pthread_barrier_wait (&race->end);
+    }
+
+  return NULL;
+}
+
+static gpointer
+cancelling_thread (gpointer data)
+{
+  PushRace *race = data;
+
+  test_pin_thread (1);
+  for (int i = 0; i < race->n_rounds; i++)
+    {
+      pthread_barrier_wait (&race->begin);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          int delay = race->delays[j];
+
+          test_meet (&race->n_there, 2 * (i * N_RACED + j + 1));
+          for (volatile int k = delay; k > 0; k--)
+            continue;
+          q_task_cancel (race->tasks[j]);
+        }
+      pthread_barrier_wait (&race->end);
+    }
+
+  return NULL;
+}
+
+static void
+test_cancel_while_pushed (void)
+{
+  PushRace race = {
+    .pool = q_task_pool_new ("pushed", 1, 0), .n_rounds = scaled (20000) / N_RACED + 1
+  };
+  TestHold hold = TEST_HOLD_INIT;
+  int n_called = 0;
+  GThread *threads[2];
+  QTask *held;
+
+  held = push_hold (race.pool, &hold);
+  pthread_barrier_init (&race.begin, NULL, 3);
+  pthread_barrier_init (&race.end, NULL, 3);
+  threads[0] = g_thread_new ("push", pushing_thread, &race);
+  threads[1] = g_thread_new ("cancel", cancelling_thread, &race);
+
+  for (int i = 0; i < race.n_rounds; i++)
+    {
+      QTaskPoolStats stats = { 0 };
+
+      for (int j = 0; j < N_RACED; j++)
+        {
+          race.tasks[j] = q_task_new (NULL, count_cb, &n_called, NULL);
+          race.delays[j] = g_test_rand_int_range (0, 500);
+        }
+      pthread_barrier_wait (&race.begin);
+      pthread_barrier_wait (&race.end);
+
+      q_task_pool_get_stats (race.pool, &stats);
+      g_assert_cmpuint (stats.queued, ==, 0);
+      test_run_until (NULL, n_called == (i + 1) * N_RACED);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          g_assert_cmpint (q_task_poll (race.tasks[j]), ==, Q_TASK_STATE_STOPPED);
+          finish (race.tasks[j]);
+        }
+    }
+
+  for (int i = 0; i < 2; i++)
+    g_thread_join (threads[i]);
+  pthread_barrier_destroy (&race.begin);
+  pthread_barrier_destroy (&race.end);
+  release (held, &hold);
+  g_assert_cmpint (race.n_ran, ==, 0);
+  pool_drop (race.pool);
+}
+
+/* A cancel while the pool takes the task out of its queue: it runs, or it does not and is stopped.
+ * The one before it tells when its turn is near.
+ */
+typedef struct
+{
+  pthread_barrier_t begin;
+  pthread_barrier_t end;
+  QTask *tasks[N_RACED];
+  int delays[N_RACED];
+  int n_rounds;
+  int n_there;
+  int n_met;
+} TakeRace;
+
+static void
+pin_second (gpointer unused)
+{
+  test_pin_thread (1);
+}
+
+static gboolean
+meeting_worker (QTask *task,
+                gpointer data,
+                GError **error)
+{
+  TakeRace *race = data;
+
+  test_meet (&race->n_there, 2 * ++race->n_met);
+
+  return TRUE;
+}
+
+static gpointer
+cancelling_taken_thread (gpointer data)
+{
+  TakeRace *race = data;
+
+  test_pin_thread (0);
+  for (int i = 0; i < race->n_rounds; i++)
+    {
+      pthread_barrier_wait (&race->begin);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          int delay = race->delays[j];
+
+          test_meet (&race->n_there, 2 * (i * N_RACED + j + 1));
+          for (volatile int k = delay; k > 0; k--)
+            continue;
+          q_task_cancel (race->tasks[j]);
+        }
+      pthread_barrier_wait (&race->end);
+    }
+
+  return NULL;
+}
+
+static void
+test_cancel_while_taken (void)
+{
+  QTaskPool *pool = q_task_pool_new ("taken", 1, 0);
+  TakeRace race = { .n_rounds = scaled (3000) / N_RACED + 1 };
+  int n_called = 0, n_ran = 0, n_stopped = 0;
+  GThread *thread;
+
+  q_task_pool_set_thread_funcs (pool, pin_second, NULL, NULL, NULL);
+  pthread_barrier_init (&race.begin, NULL, 2);
+  pthread_barrier_init (&race.end, NULL, 2);
+  thread = g_thread_new ("cancel", cancelling_taken_thread, &race);
+
+  for (int i = 0; i < race.n_rounds; i++)
+    {
+      TestHold hold = TEST_HOLD_INIT;
+      QTask *held = push_hold (pool, &hold);
+
+      for (int j = 0; j < N_RACED; j++)
+        {
+          g_autoptr (QTask) before = q_task_new (NULL, count_cb, &n_called, NULL);
+
+          push (pool, before, meeting_worker, &race, NULL);
+          race.tasks[j] = q_task_new (NULL, count_cb, &n_called, NULL);
+          race.delays[j] = g_test_rand_int_range (0, 1000);
+          push (pool, race.tasks[j], check_worker, &n_ran, NULL);
+        }
+      pthread_barrier_wait (&race.begin);
+      release (held, &hold);
+      pthread_barrier_wait (&race.end);
+
+      test_run_until (NULL, n_called == (i + 1) * 2 * N_RACED);
+      for (int j = 0; j < N_RACED; j++)
+        {
+          n_stopped += q_task_poll (race.tasks[j]) == Q_TASK_STATE_STOPPED;
+          finish (race.tasks[j]);
+        }
+    }
+
+  g_thread_join (thread);
+  pthread_barrier_destroy (&race.begin);
+  pthread_barrier_destroy (&race.end);
+  g_test_message ("Of %d, %d ran and %d were stopped", race.n_rounds * N_RACED, n_ran, n_stopped);
   pool_drop (pool);
 }
 
@@ -3087,6 +3565,7 @@ static void
 test_cancel_before_and_after (void)
 {
   QTaskPool *pool = q_task_pool_new ("edges", 1, 0);
+  g_autoptr (GCancellable) given = g_cancellable_new ();
   TestReport report = TEST_REPORT_INIT;
   int n_ran = 0;
   QTask *task;
@@ -3094,6 +3573,19 @@ test_cancel_before_and_after (void)
   task = q_task_new (NULL, test_report_cb, &report, NULL);
   q_task_cancel (task);
   q_task_cancel (task);
+  push (pool, task, count_worker, &n_ran, NULL);
+  g_assert_cmpint (report.called, ==, 0);
+  test_run_until (NULL, report.called);
+  g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  test_report_clear (&report);
+  g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
+  g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
+  finish (task);
+
+  /* By the given one, whose handlers are not called any more */
+  task = g_object_new (Q_TYPE_TASK, "cancellable", given, NULL);
+  q_task_set_func (task, test_report_cb, &report, NULL);
+  g_cancellable_cancel (given);
   push (pool, task, count_worker, &n_ran, NULL);
   g_assert_cmpint (report.called, ==, 0);
   test_run_until (NULL, report.called);
@@ -3346,6 +3838,88 @@ test_context_goes_while_queued (gconstpointer keeps)
   pool_drop (pool);
 }
 
+/* Nor does one run that would run though it was cancelled */
+static void
+test_context_goes_while_queued_to_run (void)
+{
+  QTaskPool *pool = q_task_pool_new ("gone", 1, 0);
+  TestReport report = TEST_REPORT_INIT;
+  TestHold hold = TEST_HOLD_INIT;
+  ShortContext context;
+  int n_ran = 0;
+  QTask *held, *task;
+
+  held = push_hold (pool, &hold);
+
+  short_context_init (&context);
+  task = q_task_new_async (NULL, NULL, test_report_async_cb, &report);
+  g_assert_true (q_task_get_run_cancelled (task));
+  push (pool, task, count_worker, &n_ran, NULL);
+  g_main_context_pop_thread_default (context.context);
+  short_context_end (&context, NULL);
+  g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
+  g_assert_finalize_object (task);
+
+  release (held, &hold);
+  pool_drop (pool);
+  g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
+  g_assert_cmpint (report.called, ==, 0);
+}
+
+/* What was made elsewhere goes on. */
+static void
+test_context_goes_alone (void)
+{
+  QTaskPool *pool = q_task_pool_new ("gone", 1, 0);
+  TestReport reports[2] = { TEST_REPORT_INIT, TEST_REPORT_INIT };
+  TestHold hold = TEST_HOLD_INIT;
+  ShortContext context;
+  QTask *tasks[2], *task;
+
+  for (int i = 0; i < 2; i++)
+    tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
+  push (pool, tasks[0], test_hold_worker, &hold, NULL);
+  test_gate_wait (&hold.entered);
+  push (pool, tasks[1], test_empty_worker, NULL, NULL);
+
+  short_context_init (&context);
+  task = push_new (pool, test_empty_worker, NULL);
+  g_main_context_pop_thread_default (context.context);
+  short_context_end (&context, NULL);
+  g_assert_finalize_object (task);
+  g_assert_cmpint (q_task_poll (tasks[0]), ==, Q_TASK_STATE_RUNNING);
+  g_assert_cmpint (q_task_poll (tasks[1]), ==, Q_TASK_STATE_QUEUED);
+
+  test_gate_open (&hold.release);
+  for (int i = 0; i < 2; i++)
+    {
+      test_run_until (NULL, reports[i].called);
+      g_assert_no_error (reports[i].error);
+      finish (tasks[i]);
+    }
+  pool_drop (pool);
+}
+
+/* A notification that waits for its time holds the task no longer. */
+static void
+test_context_goes_before_progress (void)
+{
+  ShortContext context;
+  QTask *task;
+
+  short_context_init (&context);
+  task = q_task_new (NULL, NULL, NULL, NULL);
+  q_task_set_progress_interval (task, G_TIME_SPAN_MINUTE);
+  for (int i = 1; i < 3; i++)
+    {
+      q_task_set_progress (task, i / 4.0, NULL);
+      test_run_pending (context.context);
+    }
+  g_main_context_pop_thread_default (context.context);
+  short_context_end (&context, NULL);
+  g_assert_finalize_object (task);
+}
+
 /* Asked to stop, and what the worker still uses stays until it has ended. */
 static gboolean
 handed_stoppable_worker (QTask *task,
@@ -3530,6 +4104,7 @@ test_context_goes_before_start (void)
   short_context_end (&context, NULL);
   g_assert_null (q_task_get_context (task));
   g_assert_true (q_task_is_cancelled (task));
+  g_assert_true (g_cancellable_is_cancelled (q_task_get_stop_cancellable (task)));
 
   push (pool, task, test_empty_worker, &fates[1], test_fate_notify);
   g_assert_true (q_task_wait (task, NULL, &error));
@@ -3978,6 +4553,8 @@ main (int argc,
   add (G1 "/two-returns-racing", test_two_returns_racing);
   add_data (G1 "/late-result-is-freed", FALSE, test_late_report_is_freed);
   add_data (G1 "/late-error-is-freed", TRUE, test_late_report_is_freed);
+  add_data (G1 "/late-result-stays-out", FALSE, test_late_report_stays_out);
+  add_data (G1 "/late-error-stays-out", TRUE, test_late_report_stays_out);
   add_data (G1 "/never-returned", FALSE, test_never_returned);
   add_data (G1 "/never-returned-elsewhere", TRUE, test_never_returned);
 
@@ -4030,6 +4607,10 @@ main (int argc,
   add (G6 "/serial-pool-for-another", test_wait_in_serial_pool_for_other);
   add (G6 "/serial-pool-waits-alone", test_serial_pool_waits_alone);
   add (G6 "/helper-is-not-parked", test_helper_is_not_parked);
+  add (G6 "/oneself-after-helping", test_oneself_after_helping);
+  add (G6 "/driven-by-other-code", test_wait_for_driven);
+  add (G6 "/owner-in-a-worker-is-not-parked", test_owner_in_worker_is_not_parked);
+  add (G6 "/ring-of-a-synchronous-run", test_ring_of_sync_run);
   add (G6 "/no-ring-with-former-wait", test_no_ring_with_former_wait);
   add (G6 "/owner-and-never-started", test_owner_waits_for_never_started);
   add (G6 "/owner-serves-progress", test_owner_waits_and_serves);
@@ -4055,6 +4636,9 @@ main (int argc,
   add (G7 "/before-and-after", test_cancel_before_and_after);
   add (G7 "/many-queued", test_cancel_many_queued);
   add_cancel_hammered ();
+  add (G7 "/run-cancelled-before", test_run_cancelled_before);
+  add (G7 "/while-pushed", test_cancel_while_pushed);
+  add (G7 "/while-taken", test_cancel_while_taken);
   add_data (G7 "/owner-waits/own", 0, test_cancel_while_owner_waits);
   add_data (G7 "/owner-waits/run-cancelled", 1, test_cancel_while_owner_waits);
   add_data (G7 "/owner-waits/return-on-cancel", 2, test_cancel_while_owner_waits);
@@ -4065,6 +4649,9 @@ main (int argc,
 
   add_data (G11 "/queued", FALSE, test_context_goes_while_queued);
   add_data (G11 "/queued-and-kept", TRUE, test_context_goes_while_queued);
+  add (G11 "/queued-run-cancelled", test_context_goes_while_queued_to_run);
+  add (G11 "/alone", test_context_goes_alone);
+  add (G11 "/before-progress", test_context_goes_before_progress);
   add_data (G11 "/running", FALSE, test_context_goes_while_running);
   add_data (G11 "/running-and-kept", TRUE, test_context_goes_while_running);
   add (G11 "/running-and-forgotten", test_context_goes_and_is_forgotten);

@@ -266,8 +266,10 @@ cancel_others (QTask *task,
 {
   Answer *answers = data;
 
+  /* Some may be over. */
   for (int i = 0; i < 4; i++)
-    q_task_cancel (answers[i].task);
+    if (answers[i].task != NULL)
+      q_task_cancel (answers[i].task);
 }
 
 static void

@@ -750,6 +750,43 @@ test_queue_full (void)
 }
 
 /* The bindings' form always takes what it was given. */
+/* Nothing watches a task that was refused: it is not started, so neither its cancellable nor its
+ * timeout holds it, nor stops it.
+ */
+static void
+test_queue_full_watches_nothing (void)
+{
+  QTaskPool *pool = q_task_pool_new ("full", 1, 1);
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  TestHold hold = TEST_HOLD_INIT;
+  g_autoptr (GError) error = NULL;
+  QTask *held, *queued, *task;
+
+  held = run_hold (pool, &hold);
+  queued = pool_run (pool, test_empty_worker, NULL);
+
+  for (int i = 0; i < 2; i++)
+    {
+      task = g_object_new (Q_TYPE_TASK, "cancellable", i == 0 ? cancellable : NULL, NULL);
+      q_task_set_timeout (task, i == 0 ? 0 : 1);
+      g_assert_false (q_task_pool_push (pool, task, test_empty_worker, NULL, NULL, &error));
+      g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
+      g_clear_error (&error);
+
+      g_usleep (2000);
+      test_run_pending (NULL);
+      g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_NEW);
+      g_assert_false (q_task_is_cancelled (task));
+      g_assert_finalize_object (task);
+    }
+
+  /* And what is not watched can be cancelled. */
+  g_cancellable_cancel (cancellable);
+  release_hold (held, &hold);
+  task_finish (queued);
+  pool_drop (pool);
+}
+
 static void
 test_queue_full_closure (void)
 {
@@ -817,6 +854,28 @@ test_set_max_queued (void)
   for (guint i = 0; i < G_N_ELEMENTS (queued); i++)
     task_finish (queued[i]);
 
+  q_task_complete (refused);
+  pool_drop (pool);
+}
+
+/* And a pool that had none can get one. */
+static void
+test_set_first_max_queued (void)
+{
+  QTaskPool *pool = q_task_pool_new ("limits", 1, 0);
+  TestHold hold = TEST_HOLD_INIT;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (QTask) refused = q_task_new (NULL, NULL, NULL, NULL);
+  QTask *held, *queued;
+
+  held = run_hold (pool, &hold);
+  queued = pool_run (pool, test_empty_worker, NULL);
+  q_task_pool_set_max_queued (pool, 1);
+  g_assert_false (q_task_pool_push (pool, refused, test_empty_worker, NULL, NULL, &error));
+  g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
+
+  release_hold (held, &hold);
+  task_finish (queued);
   q_task_complete (refused);
   pool_drop (pool);
 }
@@ -1023,6 +1082,71 @@ test_wait_for_space_closed (void)
   test_run_until (NULL, close_report.called);
   g_assert_no_error (close_report.error);
   g_assert_true (close_report.result);
+  pool_drop (pool);
+}
+
+/* Told at once, not when all that is queued has run */
+static void
+test_wait_for_space_told_early (void)
+{
+  QTaskPool *pool = q_task_pool_new ("space", 1, 2);
+  AsyncReport report = { 0 };
+  TestHold holds[2] = { TEST_HOLD_INIT, TEST_HOLD_INIT };
+  QTask *held[2], *queued;
+
+  held[0] = run_hold (pool, &holds[0]);
+  held[1] = pool_run (pool, test_hold_worker, &holds[1]);
+  queued = pool_run (pool, test_empty_worker, NULL);
+  q_task_pool_wait_for_space_async (pool, NULL, space_cb, &report);
+  test_run_pending (NULL);
+  g_assert_cmpint (report.called, ==, 0);
+
+  release_hold (held[0], &holds[0]);
+  test_run_until (NULL, report.called);
+  g_assert_no_error (report.error);
+  g_assert_cmpint (q_task_poll (held[1]), ==, Q_TASK_STATE_RUNNING);
+  g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_QUEUED);
+
+  release_hold (held[1], &holds[1]);
+  task_finish (queued);
+  pool_drop (pool);
+}
+
+static gpointer
+blocking_close_thread (gpointer pool)
+{
+  g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
+
+  return NULL;
+}
+
+/* By one who blocks until all has run, too */
+static void
+test_wait_for_space_closed_by_another (void)
+{
+  QTaskPool *pool = q_task_pool_new ("space", 1, 1);
+  AsyncReport report = { 0 };
+  TestHold hold = TEST_HOLD_INIT;
+  g_autoptr (GError) error = NULL;
+  QTask *held, *queued;
+  GThread *thread;
+  Waiter *waiter;
+
+  held = run_hold (pool, &hold);
+  queued = pool_run (pool, test_empty_worker, NULL);
+  waiter = waiter_start (pool, NULL);
+  q_task_pool_wait_for_space_async (pool, NULL, space_cb, &report);
+
+  thread = g_thread_new ("close", blocking_close_thread, pool);
+  g_assert_false (waiter_finish (waiter, &error));
+  g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED);
+  test_run_until (NULL, report.called);
+  g_assert_error (report.error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED);
+  g_clear_error (&report.error);
+
+  release_hold (held, &hold);
+  g_thread_join (thread);
+  task_finish (queued);
   pool_drop (pool);
 }
 
@@ -1889,6 +2013,41 @@ test_close_stop (void)
   pool_drop (pool);
 }
 
+/* What is queued need not wait for a thread to be told so. */
+static void
+test_close_stop_empties_the_queue (void)
+{
+  QTaskPool *pool = q_task_pool_new ("stopped", 1, 0);
+  AsyncReport report = { 0 };
+  TestHold hold = TEST_HOLD_INIT;
+  int n_run = 0, n_called = 0;
+  QTask *held, *queued[3];
+
+  held = run_hold (pool, &hold);
+  for (int i = 0; i < 3; i++)
+    {
+      queued[i] = q_task_new (NULL, stopped_cb, &n_called, NULL);
+      g_assert_true (q_task_pool_push (pool, queued[i], count_worker, &n_run, NULL, NULL));
+    }
+
+  q_task_pool_close_async (pool, Q_TASK_POOL_CLOSE_STOP, NULL, close_cb, &report);
+  test_run_until (NULL, n_called == 3);
+  for (int i = 0; i < 3; i++)
+    {
+      g_assert_cmpint (q_task_poll (queued[i]), ==, Q_TASK_STATE_STOPPED);
+      task_finish (queued[i]);
+    }
+  g_assert_cmpint (q_task_poll (held), ==, Q_TASK_STATE_STOPPING);
+  g_assert_cmpint (report.called, ==, 0);
+
+  test_gate_open (&hold.release);
+  test_run_until (NULL, report.called);
+  g_assert_no_error (report.error);
+  task_finish (held);
+  g_assert_cmpint (g_atomic_int_get (&n_run), ==, 0);
+  pool_drop (pool);
+}
+
 static void
 test_close_empty (void)
 {
@@ -2455,13 +2614,17 @@ main (int argc,
   g_test_add_func ("/pool/serial/beside-another", test_serial_beside_serial);
 
   g_test_add_func ("/pool/queue/full", test_queue_full);
+  g_test_add_func ("/pool/queue/full-watches-nothing", test_queue_full_watches_nothing);
   g_test_add_func ("/pool/queue/full-closure", test_queue_full_closure);
   g_test_add_func ("/pool/queue/limit-changes", test_set_max_queued);
+  g_test_add_func ("/pool/queue/first-limit", test_set_first_max_queued);
   g_test_add_func ("/pool/space/wait", test_wait_for_space);
   g_test_add_func ("/pool/space/comes-otherwise", test_wait_for_space_otherwise);
   g_test_add_func ("/pool/space/comes-by-withdrawal", test_wait_for_space_withdrawn);
   g_test_add_func ("/pool/space/wait-cancelled", test_wait_for_space_cancelled);
   g_test_add_func ("/pool/space/wait-closed", test_wait_for_space_closed);
+  g_test_add_func ("/pool/space/wait-closed-by-another", test_wait_for_space_closed_by_another);
+  g_test_add_func ("/pool/space/told-early", test_wait_for_space_told_early);
   g_test_add_func ("/pool/space/wait-async", test_wait_for_space_async);
   g_test_add_func ("/pool/space/wait-async-cancelled", test_wait_for_space_async_cancelled);
   g_test_add_func ("/pool/space/producers", test_producers);
@@ -2485,6 +2648,7 @@ main (int argc,
   g_test_add_func ("/pool/close/drain", test_close_drain);
   g_test_add_func ("/pool/close/after-outcomes", test_close_after_outcomes);
   g_test_add_func ("/pool/close/stop", test_close_stop);
+  g_test_add_func ("/pool/close/stop-empties-the-queue", test_close_stop_empties_the_queue);
   g_test_add_data_func ("/pool/close/drain-while-running",
                         GINT_TO_POINTER (Q_TASK_POOL_CLOSE_DRAIN), test_close_while_running);
   g_test_add_data_func ("/pool/close/stop-while-running",

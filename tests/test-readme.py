@@ -82,7 +82,7 @@ PRINTED = {
 }
 
 NOT_RUN = {'digest.c', 'digest-entry.c', 'digest-entry.h', 'http-server.c', 'meson.build', 'ws-server.c',
-           'spin.c', 'spin.h', 'spin.py'}
+           'spin.c', 'spin.h', 'spin.py', 'worker.c', 'worker.js', 'worker.py'}
 
 # Python with the override of this tree, before one that is installed
 PYTHON = '''

@@ -7,6 +7,7 @@
  */
 
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include <qtask/soup/q-task-soup.h>
 
@@ -31,6 +32,8 @@ struct _Fixture
   SoupEncoding encoding;
   QTaskBindFlags flags;
   gboolean start_late;
+  gboolean is_paced;
+  GSocket *socket; /* of the WebSocket connection */
 
   /* What came of it */
   QTask *task;
@@ -53,6 +56,7 @@ struct _Fixture
   int done; /* atomic */
   GString *received;
   gushort close_code;
+  int fd; /* atomic; of the slow one, set before it is held */
 };
 
 static void
@@ -140,6 +144,7 @@ websocket_handler (SoupServer *server,
   Fixture *f = data;
 
   make_task (f);
+  g_set_object (&f->socket, soup_server_message_get_socket (request));
   g_signal_connect (connection, "closed", G_CALLBACK (websocket_closed_cb), f);
   q_task_soup_bind_websocket (f->task, connection, SOUP_WEBSOCKET_DATA_BINARY, f->flags);
   start (f);
@@ -206,6 +211,7 @@ tear_down (Fixture *f,
       test_run_until (NULL, test_fate_get_count (&task) == 1);
     }
 
+  g_clear_object (&f->socket);
   g_clear_object (&f->server);
   g_clear_object (&f->pool);
   g_string_free (f->received, TRUE);
@@ -716,6 +722,42 @@ test_request_client_leaves_with_more (Fixture *f,
   test_run_until (NULL, f->n_aborted == 1);
 }
 
+/* Who sends on has not left. */
+static gboolean
+held_hello_worker (QTask *task,
+                   gpointer data,
+                   GError **error)
+{
+  Fixture *f = data;
+
+  test_hold_worker (task, &f->hold, NULL);
+  g_assert_false (q_task_is_cancelled (task));
+
+  return hello_worker (task, data, error);
+}
+
+static void
+sending_client (Fixture *f,
+                GSocketConnection *connection)
+{
+  send_text (connection, REQUEST);
+  test_gate_wait (&f->hold.entered);
+  send_text (connection, "GET /the-next");
+  /* Time to be taken for one that has left */
+  g_usleep (50 * 1000);
+  test_gate_open (&f->hold.release);
+  receive_until (connection, f->received, "Hello, world!");
+}
+
+static void
+test_request_client_sends_on (Fixture *f,
+                              gconstpointer unused)
+{
+  f->worker = held_hello_worker;
+  run_client (f, sending_client);
+  assert_completed_here (f);
+}
+
 static void
 test_request_client_leaves_before_start (Fixture *f,
                                          gconstpointer unused)
@@ -894,11 +936,25 @@ slow_client (Fixture *f,
 
   send_text (connection, sent->str);
   g_string_truncate (f->received, 0);
+  g_atomic_int_set (&f->fd, g_socket_get_fd (g_socket_connection_get_socket (connection)));
 
   /* Reads nothing before it may. */
   test_gate_wait (&f->hold.release);
   while (receive (connection, f->received) > 0)
     ;
+}
+
+/* A worker goes on from a sync when the kernel has taken all that it wrote. */
+static void
+assert_all_sent (Fixture *f)
+{
+  int n_sent = 0, n_arrived = 0;
+  int n_gone_on = g_atomic_int_get (&f->n_written) - (f->step != NULL ? 1 : 0);
+
+  g_assert_cmpint (ioctl (g_socket_get_fd (f->socket), TIOCOUTQ, &n_sent), ==, 0);
+  g_assert_cmpint (ioctl (g_atomic_int_get (&f->fd), FIONREAD, &n_arrived), ==, 0);
+  g_test_message ("%d are on their way, %d are here", n_sent, n_arrived);
+  g_assert_cmpint (n_gone_on * LARGE, <=, n_sent + n_arrived);
 }
 
 static void
@@ -914,6 +970,8 @@ run_slow_client (Fixture *f,
   run_until_held (f);
   g_test_message ("Held after %d of %d", g_atomic_int_get (&f->n_written), N_LARGE);
   g_assert_cmpint (g_atomic_int_get (&f->n_written), <, N_LARGE / 2);
+  if (f->is_paced)
+    assert_all_sent (f);
 
   test_gate_open (&f->hold.release);
   test_run_until (NULL, g_atomic_int_get (&f->done));
@@ -1139,6 +1197,7 @@ test_websocket_slow_client (Fixture *f,
   else
     f->step = syncing_step;
 
+  f->is_paced = GPOINTER_TO_INT (how) > 0;
   run_slow_client (f, HANDSHAKE);
   test_run_until (NULL, q_task_get_completed (f->task));
   g_assert_cmpint (f->report.called, ==, 1);
@@ -1194,6 +1253,7 @@ main (int argc,
   ADD ("/request/breaks-off-when-the-task-fails-later", NULL, test_request_breaks_off);
   ADD ("/request/of-a-client-that-leaves-stops-the-task", NULL, test_request_client_leaves);
   ADD ("/request/of-a-client-that-leaves-with-pipelined-input", NULL, test_request_client_leaves_with_more);
+  ADD ("/request/of-a-client-that-sends-on", NULL, test_request_client_sends_on);
   ADD ("/request/of-a-client-that-leaves-before-the-start", NULL, test_request_client_leaves_before_start);
   ADD ("/request/of-a-client-that-leaves-a-blocked-writer", NULL, test_request_client_leaves_a_writer);
   ADD ("/request/is-outlived", NULL, test_request_outlive);

@@ -837,6 +837,34 @@ test_resumed_and_cancelled_inside (void)
   test_pool_drop (pool);
 }
 
+/* What is to stop is not resumed. */
+static void
+cancel_and_resume_cb (QTask *task,
+                      gpointer data)
+{
+  Meeting *meeting = meeting_enter (task, data);
+
+  q_task_cancel (task);
+  g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPING);
+  g_assert_false (q_task_resume (task, FALSE));
+  g_assert_false (q_task_resume (task, TRUE));
+  meeting_leave (meeting);
+}
+
+static void
+test_cancelled_and_resumed_inside (void)
+{
+  QTaskPool *pool = q_task_pool_new ("sync", 1, 0);
+  Meeting meeting = MEETING_INIT (3);
+  QTask *task = meeting_new (&meeting, cancel_and_resume_cb);
+
+  meeting_start (&meeting, pool, task);
+  meeting_end (&meeting, task, G_IO_ERROR_CANCELLED);
+  g_assert_cmpint (meeting.n_funcs, ==, 1);
+  g_assert_cmpint (meeting.n_went_on, ==, 0);
+  test_pool_drop (pool);
+}
+
 /* After the function */
 static void
 test_stopped_after (gconstpointer stop)
@@ -994,6 +1022,7 @@ test_pool_of_one_goes_on (void)
 
   meeting_start (&meeting, pool, task);
   test_run_until (NULL, meeting.n_funcs);
+  test_poll_until (test_pool_stats (pool).parked == 1);
   stats = test_pool_stats (pool);
   g_assert_cmpuint (stats.parked, ==, 1);
   g_assert_cmpuint (stats.running, ==, 1);
@@ -1006,7 +1035,7 @@ test_pool_of_one_goes_on (void)
     }
   test_run_until (NULL, n_called == 50);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_SYNCING);
-  g_assert_cmpuint (test_pool_stats (pool).parked, ==, 1);
+  test_poll_until (test_pool_stats (pool).parked == 1);
 
   g_assert_true (q_task_resume (task, FALSE));
   meeting_end (&meeting, task, -1);
@@ -1040,8 +1069,9 @@ test_many_parked (void)
   for (int i = 0; i < N_TASKS; i++)
     test_run_until (NULL, meetings[i].n_funcs);
 
+  /* The owner may be told before the thread is parked. */
+  test_poll_until (test_pool_stats (pool).parked == N_TASKS);
   stats = test_pool_stats (pool);
-  g_assert_cmpuint (stats.parked, ==, N_TASKS);
   g_assert_cmpuint (stats.running, ==, N_TASKS);
   g_assert_cmpuint (stats.queued, ==, 0);
   listed = q_task_pool_list_tasks (pool);
@@ -1977,6 +2007,7 @@ main (int argc,
   add_stops ("after-function", test_stopped_after, 0);
   add_stops ("without-function", test_stopped_without_function, 0);
   add ("resumed-and-cancelled-in-function", test_resumed_and_cancelled_inside);
+  add ("cancelled-and-resumed-in-function", test_cancelled_and_resumed_inside);
   add ("return-on-cancel", test_return_on_cancel);
   add_data ("context-goes-before", GOES_BEFORE, test_context_goes);
   add_data ("context-goes-before-owner-is-told", GOES_BEFORE_TOLD, test_context_goes);

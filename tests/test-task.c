@@ -2892,6 +2892,41 @@ test_progress_arrives_in_a_wait (void)
   g_assert_finalize_object (task);
 }
 
+/* Reports more, while it is being notified of what was reported */
+static void
+report_more_cb (QTask *task,
+                GParamSpec *pspec,
+                gpointer data)
+{
+  if (q_task_get_progress (task) < 1.0)
+    q_task_set_progress (task, q_task_get_progress (task) * 2, NULL);
+}
+
+static void
+test_progress_reported_while_notified (void)
+{
+  Progress progress = PROGRESS_INIT;
+  QTask *task = progress_task_new (&progress);
+
+  /* The last value comes, too, though a notification was under way */
+  g_signal_connect (task, "notify::progress", G_CALLBACK (report_more_cb), NULL);
+  q_task_set_progress_interval (task, 0);
+  q_task_set_progress (task, 0.25, NULL);
+  test_run_until (NULL, progress.seen == 1.0);
+  g_assert_cmpint (progress.n, ==, 3);
+
+  /* Before the callback, if there is no time for more */
+  q_task_set_progress_interval (task, G_TIME_SPAN_HOUR);
+  q_task_set_progress (task, 0.5, NULL);
+  test_run_pending (NULL);
+  g_assert_cmpint (progress.n, ==, 3);
+  q_task_complete (task);
+  assert_succeeded (&progress.job);
+  g_assert_cmpint (progress.n, ==, 4);
+  g_assert_cmpfloat (progress.seen, ==, 0.5);
+  g_assert_finalize_object (task);
+}
+
 static void
 test_progress_by_the_owner (void)
 {
@@ -3137,6 +3172,9 @@ cancel_when_entered_thread (gpointer data)
   Job *job = both[0];
 
   test_gate_wait (&job->hold.entered);
+
+  /* By then the other one blocks, most likely. */
+  g_usleep (20 * G_TIME_SPAN_MILLISECOND);
   g_cancellable_cancel (both[1]);
 
   return NULL;
@@ -3381,6 +3419,33 @@ test_wait_async (void)
 
   g_clear_pointer (&here, test_loop_free);
   g_clear_pointer (&there, test_loop_free);
+  g_object_unref (task);
+  test_run_until (NULL, job_is_gone (&job));
+}
+
+/* In the context of the task the callback comes first, also when it can wait */
+static void
+test_wait_async_after_a_lazy_callback (void)
+{
+  Waiter waiters[2] = { WAITER_INIT, WAITER_INIT };
+  Job job = JOB_INIT;
+  QTask *task = job_task_new (&job, NULL);
+
+  q_task_set_completion_priority (task, G_PRIORITY_LOW);
+  waiter_start (&waiters[0], task, NULL);
+  job_start (&job, NULL, job_empty_worker);
+  wait_elsewhere (task);
+
+  /* Before the callback, and after the outcome */
+  waiter_start (&waiters[1], task, NULL);
+  test_run_until (NULL, test_gate_get_count (&waiters[0].called) == 1 &&
+                          test_gate_get_count (&waiters[1].called) == 1);
+  assert_succeeded (&job);
+  for (int i = 0; i < 2; i++)
+    {
+      g_assert_no_error (waiters[i].error);
+      g_assert_cmpint (job.report.serial, <, waiters[i].serial);
+    }
   g_object_unref (task);
   test_run_until (NULL, job_is_gone (&job));
 }
@@ -4290,6 +4355,7 @@ main (int argc,
   g_test_add_func ("/task/progress/is-limited", test_progress_is_limited);
   g_test_add_func ("/task/progress/arrives-while-it-runs", test_progress_arrives_while_it_runs);
   g_test_add_func ("/task/progress/arrives-in-a-wait", test_progress_arrives_in_a_wait);
+  g_test_add_func ("/task/progress/reported-while-notified", test_progress_reported_while_notified);
   g_test_add_func ("/task/progress/by-the-owner", test_progress_by_the_owner);
   g_test_add_func ("/task/progress/before-a-completion-in-place", test_progress_before_a_completion_in_place);
   g_test_add_func ("/task/progress/is-clamped", test_progress_is_clamped);
@@ -4307,6 +4373,7 @@ main (int argc,
   g_test_add_func ("/task/wait/in-a-callback", test_wait_in_a_callback);
   g_test_add_func ("/task/wait/in-its-own-callback", test_wait_in_its_own_callback);
   g_test_add_func ("/task/wait/async", test_wait_async);
+  g_test_add_func ("/task/wait/async-after-a-lazy-callback", test_wait_async_after_a_lazy_callback);
   g_test_add_func ("/task/wait/async-by-another-alone", test_wait_async_by_another_alone);
   g_test_add_func ("/task/wait/async-cancelled", test_wait_async_cancelled);
   g_test_add_func ("/task/release/by-the-owner", test_release_by_the_owner);

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -54,6 +55,35 @@ int
 test_next_serial (void)
 {
   return g_atomic_int_add (&last_serial, 1) + 1;
+}
+
+void
+test_pin_thread (int number)
+{
+#ifdef __linux__
+  cpu_set_t all, one;
+
+  if (sched_getaffinity (0, sizeof all, &all) != 0)
+    return;
+
+  number %= CPU_COUNT (&all);
+  CPU_ZERO (&one);
+  for (int i = 0; i < CPU_SETSIZE; i++)
+    if (CPU_ISSET (i, &all) && number-- == 0)
+      CPU_SET (i, &one);
+  sched_setaffinity (0, sizeof one, &one);
+#endif
+}
+
+void
+test_meet (int *n_there,
+           int n)
+{
+  g_atomic_int_inc (n_there);
+
+  for (int i = 1; g_atomic_int_get (n_there) < n; i++)
+    if (i % 10000 == 0)
+      g_thread_yield ();
 }
 
 /* TestFate */

@@ -25,6 +25,17 @@ gint64 test_end_time (void);
 /* Counts up from 1, to tell what came before what */
 int test_next_serial (void);
 
+/* Has the calling thread run on the processor of this number, as far as there are so many, so
+ * that threads which race do not take turns on one.
+ */
+void test_pin_thread (int number);
+
+/* Has threads go on at the same moment: returns when it has been called @n times in all
+ * with the same @n_there. Spins, so it is for those that are about to come.
+ */
+void test_meet (int *n_there,
+                int  n);
+
 /* TestGate: holds threads at a point until it has been opened, or until it
  * has been opened so many times. Starts as TEST_GATE_INIT; needs no clearing.
  * Made of pthread calls and not of GMutex and GCond, since thread sanitizer
