@@ -3,7 +3,7 @@
 #
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# usage: test-ssh.py PROGRAM
+# usage: test-ssh.py PROGRAM [OPTION…]
 #
 # Makes keys and configurations in a temporary folder, starts sshd on the loopback address, as who
 # runs this, and runs PROGRAM, which prints TAP. Nothing of it stays.
@@ -145,7 +145,11 @@ def main():
                 skip(f'{user} cannot log in here: {login.stderr.strip()} ' +
                      ' '.join(read(f'{folder}/log').splitlines()[-3:]))
 
-            return subprocess.run([sys.argv[1], '--tap', '-k', f'{folder}/client'], check=False).returncode
+            status = subprocess.run([*sys.argv[1:], '--tap', '-k', f'{folder}/client'], check=False).returncode
+            if status != 0:
+                for line in read(f'{folder}/log').splitlines()[-20:]:
+                    print(f'# sshd: {line}')
+            return status
         finally:
             if server is not None:
                 server.terminate()
