@@ -601,6 +601,18 @@ take_result (QTask *task,
   return TRUE;
 }
 
+/* Whether the result, if there is one, is of the kind that is freed with @destroy: another one may
+ * not be read as that. */
+static gboolean
+is_result_of (QTask *task,
+              GDestroyNotify destroy)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+
+  return !is_fixed (priv) || q_task_had_error (task) || priv->result == NULL ||
+         priv->result_destroy == destroy;
+}
+
 /**
  * q_task_propagate_error:
  * @task: a task that has its outcome
@@ -680,6 +692,7 @@ q_task_propagate_int (QTask *task,
 
   g_return_val_if_fail (Q_IS_TASK (task), -1);
   g_return_val_if_fail (error == NULL || *error == NULL, -1);
+  g_return_val_if_fail (is_result_of (task, NULL), -1);
 
   return take_result (task, NULL, &result, error) ? (gssize) result : -1;
 }
@@ -706,6 +719,7 @@ q_task_propagate_boolean (QTask *task,
 
   g_return_val_if_fail (Q_IS_TASK (task), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
+  g_return_val_if_fail (is_result_of (task, NULL), FALSE);
 
   return take_result (task, GINT_TO_POINTER (TRUE), &result, error) && result != NULL;
 }
@@ -798,6 +812,9 @@ GVariant *
 q_task_propagate_variant (QTask *task,
                           GError **error)
 {
+  g_return_val_if_fail (Q_IS_TASK (task), NULL);
+  g_return_val_if_fail (is_result_of (task, (GDestroyNotify) g_variant_unref), NULL);
+
   return q_task_propagate_pointer (task, error);
 }
 
@@ -819,6 +836,9 @@ GObject *
 q_task_propagate_object (QTask *task,
                          GError **error)
 {
+  g_return_val_if_fail (Q_IS_TASK (task), NULL);
+  g_return_val_if_fail (is_result_of (task, (GDestroyNotify) g_object_unref), NULL);
+
   return q_task_propagate_pointer (task, error);
 }
 
@@ -840,5 +860,8 @@ GBytes *
 q_task_propagate_bytes (QTask *task,
                         GError **error)
 {
+  g_return_val_if_fail (Q_IS_TASK (task), NULL);
+  g_return_val_if_fail (is_result_of (task, (GDestroyNotify) g_bytes_unref), NULL);
+
   return q_task_propagate_pointer (task, error);
 }

@@ -356,6 +356,25 @@ abandon (QTask *task)
   q_task_send_completion (g_object_ref (task));
 }
 
+/* Whether anybody is to be told of the outcome. */
+static gboolean
+has_listener (QTaskPrivate *priv)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+  gboolean is_bound;
+
+  if (priv->callback != NULL)
+    return TRUE;
+  if (extra == NULL)
+    return FALSE;
+
+  g_mutex_lock (&priv->lock);
+  is_bound = extra->bound != NULL;
+  g_mutex_unlock (&priv->lock);
+
+  return is_bound;
+}
+
 static void
 q_task_dispose (GObject *object)
 {
@@ -376,7 +395,7 @@ q_task_dispose (GObject *object)
         }
 
       if (q_task_word_get_state (word) == Q_TASK_STATE_NEW &&
-          (word & Q_TASK_WORD_FIXED) == 0 && priv->callback != NULL)
+          (word & Q_TASK_WORD_FIXED) == 0 && has_listener (priv))
         {
           abandon (task);
           q_task_dispatch_release (priv->dispatch, ownership);

@@ -527,6 +527,33 @@ test_late_report_stays_out (gconstpointer fails)
 
 /* A task that nobody returns */
 static void
+bound_to_nothing_cb (QTask *task,
+                     GBytes *message,
+                     gpointer report)
+{
+  g_assert_null (message);
+  test_report_cb (task, report);
+}
+
+/* Somebody whom a function is bound for waits, too. */
+static void
+test_never_returned_bound (void)
+{
+  TestReport report = TEST_REPORT_INIT;
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+
+  q_task_bind_callback (task, bound_to_nothing_cb, &report, NULL);
+
+  g_test_expect_message (TEST_LOG_DOMAIN, G_LOG_LEVEL_CRITICAL, "*without ever returning*");
+  g_object_unref (task);
+
+  test_run_until (NULL, report.called);
+  g_test_assert_expected_messages ();
+  g_assert_error (report.error, Q_TASK_ERROR, Q_TASK_ERROR_ABANDONED);
+  test_report_clear (&report);
+}
+
+static void
 test_never_returned (gconstpointer elsewhere)
 {
   TestReport report = TEST_REPORT_INIT;
@@ -4557,6 +4584,7 @@ main (int argc,
   add_data (G1 "/late-error-stays-out", TRUE, test_late_report_stays_out);
   add_data (G1 "/never-returned", FALSE, test_never_returned);
   add_data (G1 "/never-returned-elsewhere", TRUE, test_never_returned);
+  add (G1 "/never-returned-bound", test_never_returned_bound);
 
   add (G2 "/no-loop-runs-yet", test_no_loop_yet);
   add_data (G2 "/completed-elsewhere", FALSE, test_completed_elsewhere);

@@ -4277,6 +4277,32 @@ test_bad_input_once_started (void)
   g_assert_finalize_object (task);
 }
 
+/* A result of one kind is not read as another, which would be a crash in a binding. */
+static void
+test_misuse_result_of_another_kind (void)
+{
+  g_autoptr (QTask) number = q_task_new (NULL, NULL, NULL, NULL);
+  g_autoptr (QTask) variant = q_task_new (NULL, NULL, NULL, NULL);
+  g_autoptr (GVariant) taken = NULL;
+  GError *error = NULL;
+
+  q_task_set_result_int (number, 7);
+  q_task_complete (number);
+  critical_returns (q_task_propagate_variant (number, &error), NULL);
+  critical_returns (q_task_propagate_object (number, &error), NULL);
+  critical_returns (q_task_propagate_bytes (number, &error), NULL);
+  g_assert_cmpint (q_task_propagate_int (number, &error), ==, 7);
+
+  q_task_set_result_variant (variant, g_variant_new_string ("result"));
+  q_task_complete (variant);
+  critical_returns (q_task_propagate_int (variant, &error), -1);
+  critical_returns (q_task_propagate_boolean (variant, &error), FALSE);
+  critical_returns (q_task_propagate_bytes (variant, &error), NULL);
+  taken = q_task_propagate_variant (variant, &error);
+  g_assert_cmpstr (g_variant_get_string (taken, NULL), ==, "result");
+  g_assert_no_error (error);
+}
+
 int
 main (int argc,
       char **argv)
@@ -4422,6 +4448,7 @@ main (int argc,
   g_test_add_func ("/task/bad-input/once-started", test_bad_input_once_started);
   g_test_add_data_func ("/task/bad-input/is-null", GINT_TO_POINTER (FALSE), test_bad_input_is_no_task);
   g_test_add_data_func ("/task/bad-input/is-of-another-type", GINT_TO_POINTER (TRUE), test_bad_input_is_no_task);
+  g_test_add_func ("/task/misuse/result-of-another-kind", test_misuse_result_of_another_kind);
 
   return g_test_run ();
 }
