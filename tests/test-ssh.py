@@ -6,7 +6,7 @@
 # usage: test-ssh.py PROGRAM [OPTION…]
 #
 # Makes keys and configurations in a temporary folder, starts sshd on the loopback address, as who
-# runs this, and runs PROGRAM, which prints TAP. Nothing of it stays.
+# runs this, and runs PROGRAM, which prints TAP.
 
 import os
 import pwd
@@ -117,17 +117,15 @@ def start(sshd, folder, user):
 def main():
     sshd, keygen, ssh = find('sshd'), find('ssh-keygen'), find('ssh')
     user = pwd.getpwuid(os.getuid()).pw_name
-    made = None
     server = None
 
     with tempfile.TemporaryDirectory(prefix='qtask-ssh-') as folder:
         make_key(keygen, f'{folder}/host-key')
         make_key(keygen, f'{folder}/user-key')
         try:
-            # For root it insists on this one.
-            if os.getuid() == 0 and not os.path.exists('/run/sshd'):
-                os.mkdir('/run/sshd', 0o755)
-                made = '/run/sshd'
+            # For root it insists on this one, which stays: another one may use it by now.
+            if os.getuid() == 0:
+                os.makedirs('/run/sshd', mode=0o755, exist_ok=True)
 
             for _ in range(ATTEMPTS):
                 server = start(sshd, folder, user)
@@ -154,8 +152,6 @@ def main():
             if server is not None:
                 server.terminate()
                 server.wait()
-            if made is not None:
-                os.rmdir(made)
 
 
 if __name__ == '__main__':
