@@ -165,6 +165,31 @@ def _():
     assert group.is_cancelled()
 
 
+@test('/python-group/error-that-was-heard-of')
+def test_error_that_was_heard_of():
+    reported = []
+    hook, sys.unraisablehook = sys.unraisablehook, reported.append
+    group = new_group()
+
+    def fail():
+        raise ValueError('no such thing')
+
+    async def main():
+        QTask.run(fail, group=group)
+        try:
+            await group
+        except GLib.Error as error:
+            return error.message
+
+    try:
+        message = QTask.run_until_complete(main())
+        gc.collect()
+        assert 'no such thing' in message, message
+        equal(reported, [])
+    finally:
+        sys.unraisablehook = hook
+
+
 @test('/python-group/await-any')
 def _():
     group = new_group()

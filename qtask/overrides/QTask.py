@@ -792,7 +792,7 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
 
     What func raises is raised where the task is awaited, traceback and all (but for
     the variables of func, which go when it ends); if nobody ever awaits, Python
-    reports it when the task goes. The context variables of the caller are seen by
+    reports it when the task goes, unless it is in a group, which is awaited. The context variables of the caller are seen by
     func. It finds its task, to look whether it is asked to stop or to tell how far
     it is, with QTask.current_task().
 
@@ -801,7 +801,8 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
     name: names the task, and its thread meanwhile; without one, func's name
     priority: one of GLib.PRIORITY_…
     cancellable: a Gio.Cancellable that stops the task
-    timeout: seconds after which the task fails with Gio.IOErrorEnum.TIMED_OUT
+    timeout: seconds after which the task is asked to stop; it has failed then, with
+        Gio.IOErrorEnum.TIMED_OUT, and completes when func has returned
     progress: called with the fraction that is done, between 0 and 1, in the loop
         of the thread that called run()
     group: a QTask.TaskGroup that the task is added to; raises GLib.Error if that takes
@@ -833,7 +834,8 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
         handler = task.connect('notify::progress', lambda task, _: progress(task.get_progress()))
         task.set_func(lambda task: task.disconnect(handler))
 
-    outcome = task._outcome = _Outcome(report=True)
+    # An error of a task in a group is heard of by whoever awaits that.
+    outcome = task._outcome = _Outcome(report=group is None)
     job = functools.partial(_call, True, outcome,
                             functools.partial(contextvars.copy_context().run, func, *args))
     if pool is None:
