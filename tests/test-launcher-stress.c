@@ -48,6 +48,7 @@ typedef struct
   gint64 end_time;
   int is_over;
   int n_live; /* records */
+  int n_contexts;
   int n_made;
   int n_done;
   int n_crashed;
@@ -303,6 +304,32 @@ start_task (Life *life)
     q_task_wait (task, NULL, NULL);
 }
 
+static gboolean
+never_cb (gpointer stress)
+{
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+context_gone_cb (gpointer data)
+{
+  g_atomic_int_add (&((Stress *) data)->n_contexts, -1);
+}
+
+/* Counts it, as long as it lives. */
+static GMainContext *
+new_context (Stress *stress)
+{
+  GMainContext *context = g_main_context_new ();
+  g_autoptr (GSource) source = g_timeout_source_new_seconds (G_MAXINT / 2);
+
+  g_atomic_int_inc (&stress->n_contexts);
+  g_source_set_callback (source, never_cb, stress, context_gone_cb);
+  g_source_attach (source, context);
+
+  return context;
+}
+
 static void
 live (Stress *stress,
       guint32 *random)
@@ -313,7 +340,7 @@ live (Stress *stress,
 
   life->stress = stress;
   life->owner = g_thread_self ();
-  life->context = g_main_context_new ();
+  life->context = new_context (stress);
   life->ref_count = 1;
   life->random = next_random (random);
   life->launcher = launcher_new ();
@@ -414,6 +441,7 @@ test_killed_at_random (void)
 
   g_test_message ("%d tasks: %d have completed, of them %d crashed and %d stopped; %d lost their context; %d kills",
                   stress.n_made, stress.n_done, stress.n_crashed, stress.n_stopped, stress.n_silent, stress.n_kills);
+  test_poll_until (g_atomic_int_get (&stress.n_contexts) == 0);
   g_assert_cmpint (stress.n_done + stress.n_silent, ==, stress.n_made);
   g_assert_cmpint (stress.n_crashed, >, 0);
   g_assert_cmpint (stress.n_crashed + stress.n_stopped, <, stress.n_done);
