@@ -452,7 +452,10 @@ q_task_launcher_core_requeue (QTaskLauncherCore *core,
     }
 }
 
-/* The source of an owner */
+/* The source of an owner
+ *
+ * Only the thread that iterates its context destroys it, when it finds that it is not that of the
+ * process any more: to destroy it in another one while the context goes leaks it, or worse. */
 
 typedef struct
 {
@@ -466,9 +469,19 @@ owner_source_dispatch (GSource *source,
                        gpointer data G_GNUC_UNUSED)
 {
   OwnerSource *self = (OwnerSource *) source;
-  QTaskProcess *process = q_task_process_ref (self->process);
+  QTaskProcess *process = self->process;
   QTaskProcessEnd end;
+  gboolean is_current;
   QTask *task;
+
+  g_mutex_lock (&process->core->lock);
+  is_current = process->source == source;
+  g_mutex_unlock (&process->core->lock);
+
+  if (!is_current)
+    return G_SOURCE_REMOVE;
+
+  q_task_process_ref (process);
 
   /* A callback may iterate the context. */
   g_source_ref (source);
@@ -522,8 +535,7 @@ owner_source_new (QTaskProcess *process,
 }
 
 /* Has the answer to @task, which was just assigned, read in the context of its owner, who is the
- * caller. The source stays for further tasks; it is attached with the lock held, so that
- * whoever finds it can destroy it. */
+ * caller. The source stays for further tasks. */
 static void
 attach_to_owner (QTaskProcess *process,
                  QTask *task)
@@ -546,9 +558,6 @@ attach_to_owner (QTaskProcess *process,
           g_source_is_destroyed (process->source))
         {
           old = g_steal_pointer (&process->source);
-          if (old != NULL)
-            g_source_destroy (old);
-
           process->source = owner_source_new (process, priority);
           process->source_context = context;
           g_source_attach (process->source, context);
@@ -801,6 +810,7 @@ q_task_launcher_core_push (QTaskLauncherCore *core,
   g_autoptr (GVariant) wire = NULL;
   QTaskOwnership ownership;
   QTaskProcess *process;
+  gboolean is_iterating;
   QTaskJob *job;
   gsize max_message_size;
   gint64 key;
@@ -853,9 +863,12 @@ q_task_launcher_core_push (QTaskLauncherCore *core,
   key = (word & Q_TASK_WORD_STOP) != 0 ? G_MININT64 : g_atomic_int_get (&priv->priority);
   ownership = q_task_dispatch_acquire (priv->dispatch, priv->thread_id);
 
+  /* Who calls in no callback may never iterate the context, or let go of a source in it. */
+  is_iterating = ownership != Q_TASK_OWNER_NOT && g_main_depth () > 0;
+
   do
     process = take_idle (core, task, key);
-  while (process != NULL && !give (process, task, ownership != Q_TASK_OWNER_NOT));
+  while (process != NULL && !give (process, task, is_iterating));
 
   q_task_dispatch_release (priv->dispatch, ownership);
 

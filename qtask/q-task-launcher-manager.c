@@ -94,7 +94,6 @@ take_over_locked (QTaskProcess *process)
     return;
 
   g_mutex_unlock (&core->lock);
-  g_source_destroy (source);
   g_source_unref (source);
   g_mutex_lock (&core->lock);
 }

@@ -31,6 +31,7 @@ void      q_task_peer_init               (QTaskPeer     *peer,
                                           guint32        known_types,
                                           gsize          max_size);
 void      q_task_peer_close              (QTaskPeer     *peer);
+void      q_task_peer_shut_down          (QTaskPeer     *peer);
 void      q_task_peer_clear              (QTaskPeer     *peer);
 
 /* With the lock; FALSE if the peer has gone */

@@ -72,6 +72,22 @@ q_task_peer_close (QTaskPeer *peer)
   g_mutex_unlock (&peer->lock);
 }
 
+/* Nothing is sent or comes any more, while the descriptors stay: a context may poll them. */
+void
+q_task_peer_shut_down (QTaskPeer *peer)
+{
+  g_mutex_lock (&peer->lock);
+
+  /* The other side is to see the end also where a fork of this process holds the socket. */
+  shutdown (peer->in_fd, SHUT_RDWR);
+  if (peer->out_fd != peer->in_fd)
+    shutdown (peer->out_fd, SHUT_RDWR);
+  peer->is_broken = TRUE;
+  g_atomic_int_set (&peer->is_pending, FALSE);
+
+  g_mutex_unlock (&peer->lock);
+}
+
 void
 q_task_peer_clear (QTaskPeer *peer)
 {

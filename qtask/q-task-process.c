@@ -184,7 +184,8 @@ q_task_process_spawn (QTaskLauncherCore *core,
   return process;
 }
 
-/* Closes the socket. To be called by the manager, with no lock held. */
+/* Ends the connection; the socket is closed when no context polls it any more. To be called by the
+ * manager, with no lock held. */
 void
 q_task_process_close (QTaskProcess *process)
 {
@@ -196,16 +197,12 @@ q_task_process_close (QTaskProcess *process)
   g_mutex_unlock (&process->core->lock);
 
   if (source != NULL)
-    {
-      g_source_destroy (source);
-      g_source_unref (source);
-    }
+    g_source_unref (source);
 
+  /* Which the context sees that polls it, so that it lets go of its source. */
   g_mutex_lock (&process->read_lock);
   process->is_over = TRUE;
-  /* The process is to see the end also where a fork of this one holds the socket. */
-  shutdown (process->peer.in_fd, SHUT_RDWR);
-  q_task_peer_close (&process->peer);
+  q_task_peer_shut_down (&process->peer);
   g_mutex_unlock (&process->read_lock);
 }
 
@@ -535,6 +532,7 @@ q_task_process_start_task (QTaskProcess *process,
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskProcessEnd end = { 0 };
   StartResult result = start_task (process, task, &end);
+  gboolean is_taken;
 
   g_mutex_lock (&core->lock);
 
@@ -543,13 +541,24 @@ q_task_process_start_task (QTaskProcess *process,
   if (result == START_LOST && process->n_tasks == 0)
     result = START_SENT;
 
-  process->is_starting = FALSE;
-  if (result != START_SENT)
+  /* What was sent may have been answered already, and the process have another task, which somebody
+   * else is starting. */
+  is_taken = process->task != task;
+  if (!is_taken || process->task == NULL)
+    process->is_starting = FALSE;
+  if (result != START_SENT && !is_taken)
     take_task_locked (process, task);
   if (process->state == Q_TASK_PROCESS_GONE)
     q_task_launcher_core_wake_locked (core);
 
   g_mutex_unlock (&core->lock);
+
+  /* Whoever takes it from the process ends it. */
+  if (result != START_SENT && is_taken)
+    {
+      g_clear_error (&end.error);
+      return FALSE;
+    }
 
   switch (result)
     {

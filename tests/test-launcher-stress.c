@@ -299,9 +299,10 @@ start_task (Life *life)
       record->may_stop = TRUE;
       q_task_cancel (task);
     }
-  /* Whoever waits is served meanwhile; the context may dispatch others later. */
+  /* Whoever waits is served meanwhile; the context may dispatch others later. Not for ever: all
+   * processes may be busy with tasks whose messages the waiting owner does not read. */
   if (chance (random, 3))
-    q_task_wait (task, NULL, NULL);
+    q_task_wait_until (task, g_get_monotonic_time () + 20000, NULL, NULL);
 }
 
 static gboolean

@@ -166,6 +166,19 @@ typedef struct
 static Test tests[64];
 static guint n_tests;
 
+/* What the leak sanitizer says of a process that is killed while it looks is no report. */
+static gboolean
+is_report (const char *text)
+{
+  g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
+
+  for (guint i = 0; lines[i] != NULL; i++)
+    if (lines[i][0] != '\0' && strstr (lines[i], "Unable to get registers from thread") == NULL)
+      return TRUE;
+
+  return FALSE;
+}
+
 static void
 assert_no_reports (void)
 {
@@ -178,7 +191,7 @@ assert_no_reports (void)
       g_autofree char *text = NULL;
 
       if (!g_str_has_prefix (name, "report") || !g_file_get_contents (path, &text, NULL, NULL) ||
-          text[0] == '\0')
+          !is_report (text))
         continue;
 
       g_error ("A child has reported:\n%s", text);
@@ -214,6 +227,8 @@ assert_descriptors (guint n_before)
     {
       g_autofree char *list = NULL;
 
+      /* A context that reads from a process lets go of it when it is iterated. */
+      g_main_context_iteration (NULL, FALSE);
       g_usleep (200);
       if (g_get_monotonic_time () < end_time)
         continue;

@@ -1310,7 +1310,7 @@ test_timeout_while_owner_waits (void)
   Meeting meeting = MEETING_INIT (1);
   QTask *task = meeting_new (&meeting, leave_cb);
 
-  q_task_set_timeout (task, 50 * G_TIME_SPAN_MILLISECOND);
+  q_task_set_timeout (task, 500 * G_TIME_SPAN_MILLISECOND);
   meeting_start (&meeting, pool, task);
   g_assert_true (q_task_wait (task, NULL, NULL));
   g_assert_cmpint (meeting.called, ==, 1);
