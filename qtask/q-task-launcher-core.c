@@ -772,8 +772,8 @@ give (QTaskProcess *process,
 
   g_mutex_lock (&core->lock);
 
-  /* It may have ended since. */
-  given = process->state == Q_TASK_PROCESS_BUSY;
+  /* It may have ended since, or been given another one. */
+  given = process->state == Q_TASK_PROCESS_BUSY && process->task == NULL;
   if (given)
     {
       q_task_launcher_core_assign_locked (process, task);

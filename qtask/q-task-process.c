@@ -553,11 +553,11 @@ q_task_process_start_task (QTaskProcess *process,
 
   g_mutex_unlock (&core->lock);
 
-  /* Whoever takes it from the process ends it. */
+  /* Whoever takes it from the process ends it, and finds the next one. */
   if (result != START_SENT && is_taken)
     {
       g_clear_error (&end.error);
-      return FALSE;
+      return TRUE;
     }
 
   switch (result)
