@@ -6,6 +6,7 @@
 #pragma once
 
 #include <poll.h>
+#include <sys/uio.h>
 
 #include "q-task-channel-link-private.h"
 #include "q-task-wire-private.h"
@@ -96,6 +97,9 @@ void            q_task_stream_poll                       (GMutex           *mute
                                                           QTaskSignal      *signal,
                                                           struct pollfd    *fds,
                                                           int               n_fds);
+gssize          q_task_stream_write_to_pipe              (int               fd,
+                                                          const struct iovec *vectors,
+                                                          int               n_vectors);
 void            q_task_stream_close_fds                  (QTaskStreamLink  *self);
 void            q_task_stream_cancelled                  (gpointer          data);
 void            q_task_stream_end_frame_locked           (QTaskStreamLink  *self,

@@ -30,10 +30,10 @@
 
 /* As writev(), with no SIGPIPE: where the system has no flag for it, it is blocked meanwhile, and
  * taken away if it was raised. */
-static gssize
-write_to_pipe (int fd,
-               struct iovec *vectors,
-               int n_vectors)
+gssize
+q_task_stream_write_to_pipe (int fd,
+                             const struct iovec *vectors,
+                             int n_vectors)
 {
   sigset_t pipe_set;
   sigset_t old_set;
@@ -76,7 +76,7 @@ write_vectors (QTaskStreamLink *self,
   gssize n;
 
   if (!self->out_is_socket)
-    return write_to_pipe (self->out_fd, vectors, n_vectors);
+    return q_task_stream_write_to_pipe (self->out_fd, vectors, n_vectors);
 
   do
     n = sendmsg (self->out_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);

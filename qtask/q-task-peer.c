@@ -12,13 +12,12 @@
 #include "config.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "q-task-channel-stream-private.h"
 #include "q-task-peer-private.h"
 
 /* What is copied into one piece to be sent */
@@ -104,13 +103,7 @@ write_vectors (QTaskPeer *peer,
                int n_vectors)
 {
   struct msghdr message = { .msg_iov = vectors, .msg_iovlen = n_vectors };
-  struct timespec now = { 0, 0 };
-  sigset_t pipe_set;
-  sigset_t old_set;
-  sigset_t pending_set;
-  gboolean was_pending;
   gssize n;
-  int saved_errno;
 
   if (peer->out_is_socket && n_vectors == 1)
     {
@@ -130,26 +123,7 @@ write_vectors (QTaskPeer *peer,
       return n;
     }
 
-  /* A pipe has no flag for it: it is blocked meanwhile, and taken away if it was raised. */
-  sigemptyset (&pipe_set);
-  sigaddset (&pipe_set, SIGPIPE);
-  pthread_sigmask (SIG_BLOCK, &pipe_set, &old_set);
-  sigpending (&pending_set);
-  was_pending = sigismember (&pending_set, SIGPIPE) == 1;
-
-  do
-    n = writev (peer->out_fd, vectors, n_vectors);
-  while (n < 0 && errno == EINTR);
-
-  saved_errno = errno;
-  if (n < 0 && errno == EPIPE && !was_pending)
-    while (sigtimedwait (&pipe_set, NULL, &now) < 0 && errno == EINTR)
-      ;
-
-  pthread_sigmask (SIG_SETMASK, &old_set, NULL);
-  errno = saved_errno;
-
-  return n;
+  return q_task_stream_write_to_pipe (peer->out_fd, vectors, n_vectors);
 }
 
 static void

@@ -37,14 +37,6 @@
 /* How much of the standard error a message quotes */
 #define STDERR_LINES 10
 
-static QTaskChannel *
-get_worker_channel (QTask *task)
-{
-  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
-
-  return extra != NULL ? extra->worker_channel : NULL;
-}
-
 /* Setups */
 
 void
@@ -328,7 +320,7 @@ pump (QTaskProcess *process)
              !g_atomic_int_get (&peer->is_pending) &&
              process->window < Q_TASK_PROTOCOL_WINDOW)
         {
-          QTaskChannel *channel = get_worker_channel (process->sending);
+          QTaskChannel *channel = q_task_get_worker_channel (process->sending);
           g_autoptr (GError) error = NULL;
           g_autoptr (GBytes) message = NULL;
           gconstpointer data;
@@ -408,7 +400,7 @@ q_task_process_flush (QTaskProcess *process)
 void
 q_task_process_watch_channel (QTask *task)
 {
-  QTaskChannel *channel = get_worker_channel (task);
+  QTaskChannel *channel = q_task_get_worker_channel (task);
 
   if (channel != NULL)
     q_task_channel_set_notify (channel, channel_readable_cb, task);
@@ -417,7 +409,7 @@ q_task_process_watch_channel (QTask *task)
 void
 q_task_process_unwatch_channel (QTask *task)
 {
-  QTaskChannel *channel = get_worker_channel (task);
+  QTaskChannel *channel = q_task_get_worker_channel (task);
 
   if (channel != NULL)
     q_task_channel_set_notify (channel, NULL, NULL);
@@ -458,7 +450,7 @@ send_request (QTaskProcess *process,
               GVariant *request)
 {
   QTaskPeer *peer = &process->peer;
-  QTaskChannel *channel = get_worker_channel (task);
+  QTaskChannel *channel = q_task_get_worker_channel (task);
   GByteArray *head = process->head;
   gsize size = g_variant_get_size (request);
   gboolean is_sent;
@@ -576,7 +568,7 @@ q_task_process_start_task (QTaskProcess *process,
       break;
     }
 
-  if (get_worker_channel (task) != NULL)
+  if (q_task_get_worker_channel (task) != NULL)
     pump (process);
 
   if (g_atomic_int_get (&process->peer.is_pending))
@@ -651,7 +643,7 @@ take_message (QTaskProcess *process,
               GBytes *message,
               GError **error)
 {
-  QTaskChannel *channel = get_worker_channel (task);
+  QTaskChannel *channel = q_task_get_worker_channel (task);
   g_autoptr (GError) write_error = NULL;
   gsize size = g_bytes_get_size (message);
 
@@ -780,7 +772,7 @@ handle_frame (QTaskProcess *process,
       }
 
     case Q_TASK_FRAME_END:
-      if (get_worker_channel (task) == NULL)
+      if (q_task_get_worker_channel (task) == NULL)
         return set_unexpected (error, "the task has no channel"), FRAME_BAD;
 
       q_task_close_worker_channel (task);
@@ -813,7 +805,7 @@ handle_message (QTaskProcess *process,
     return set_unexpected (error, "no hello"), FRAME_BAD;
   if (task == NULL)
     return set_unexpected (error, "there is no task"), FRAME_BAD;
-  if (get_worker_channel (task) == NULL)
+  if (q_task_get_worker_channel (task) == NULL)
     return set_unexpected (error, "the task has no channel"), FRAME_BAD;
   if (g_bytes_get_size (message) > process->max_message_size)
     return set_unexpected (error, "a message over the limit"), FRAME_BAD;
