@@ -154,6 +154,8 @@ QTask *
 q_task_launcher_core_assign_locked (QTaskProcess *process,
                                     QTask *task)
 {
+  g_assert (process->task == NULL);
+
   process->state = Q_TASK_PROCESS_BUSY;
   process->task = task;
   process->is_starting = TRUE;
@@ -216,51 +218,59 @@ q_task_launcher_core_wants_process_locked (QTaskLauncherCore *core)
   return core->queue.length > 0 && core->processes->len - core->n_gone < core->max_processes;
 }
 
-/* The process has done its task: gives it another one, or lets it idle. To be called with no lock
+/* Takes the next task from the queue for the process, which has none any more, or has it idle or go.
+ * Returns the task as q_task_launcher_core_assign_locked() does, or NULL. */
+static QTask *
+next_task_locked (QTaskProcess *process)
+{
+  QTaskLauncherCore *core = process->core;
+  QTask *task;
+
+  if (process->state == Q_TASK_PROCESS_GONE)
+    return NULL;
+
+  g_assert (process->state == Q_TASK_PROCESS_BUSY && process->task == NULL);
+
+  if (process->is_killed || q_task_launcher_core_outdates_locked (process) ||
+      (core->max_tasks > 0 && process->n_tasks >= core->max_tasks))
+    {
+      q_task_launcher_core_retire_locked (process);
+      return NULL;
+    }
+
+  task = q_task_launcher_core_pop_locked (core);
+  if (task != NULL)
+    {
+      q_task_launcher_core_wake_locked (core);
+      return q_task_launcher_core_assign_locked (process, task);
+    }
+
+  process->state = Q_TASK_PROCESS_IDLE;
+  process->is_owned = FALSE;
+  process->idle_since = g_get_monotonic_time ();
+
+  if (core->is_dropped || core->processes->len - core->n_gone > core->max_processes)
+    q_task_launcher_core_retire_locked (process);
+  else if (process->source == NULL)
+    q_task_launcher_core_wake_locked (core);
+  else if (core->idle_timeout >= 0)
+    wake_by_locked (core, process->idle_since + core->idle_timeout);
+
+  return NULL;
+}
+
+/* The process has no task any more: gives it another one, or lets it idle. To be called with no lock
  * held. */
 void
 q_task_launcher_core_next (QTaskProcess *process)
 {
   QTaskLauncherCore *core = process->core;
-  QTask *task = NULL;
+  QTask *task;
 
   do
     {
       g_mutex_lock (&core->lock);
-
-      if (process->state == Q_TASK_PROCESS_BUSY && process->task == NULL)
-        {
-          process->n_tasks++;
-
-          if (process->is_killed || q_task_launcher_core_outdates_locked (process) ||
-              (core->max_tasks > 0 && process->n_tasks >= core->max_tasks))
-            {
-              q_task_launcher_core_retire_locked (process);
-            }
-          else if ((task = q_task_launcher_core_pop_locked (core)) != NULL)
-            {
-              q_task_launcher_core_assign_locked (process, task);
-              q_task_launcher_core_wake_locked (core);
-            }
-          else
-            {
-              process->state = Q_TASK_PROCESS_IDLE;
-              process->is_owned = FALSE;
-              process->idle_since = g_get_monotonic_time ();
-
-              if (core->is_dropped || core->processes->len - core->n_gone > core->max_processes)
-                q_task_launcher_core_retire_locked (process);
-              else if (process->source == NULL)
-                q_task_launcher_core_wake_locked (core);
-              else if (core->idle_timeout >= 0)
-                wake_by_locked (core, process->idle_since + core->idle_timeout);
-            }
-        }
-      else
-        {
-          task = NULL;
-        }
-
+      task = next_task_locked (process);
       g_mutex_unlock (&core->lock);
     }
   while (task != NULL && !q_task_process_start_task (process, task));
@@ -772,8 +782,8 @@ give (QTaskProcess *process,
 
   g_mutex_lock (&core->lock);
 
-  /* It may have ended since, or been given another one. */
-  given = process->state == Q_TASK_PROCESS_BUSY && process->task == NULL;
+  /* It may have ended since. */
+  given = process->state == Q_TASK_PROCESS_BUSY;
   if (given)
     {
       q_task_launcher_core_assign_locked (process, task);

@@ -524,7 +524,6 @@ q_task_process_start_task (QTaskProcess *process,
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskProcessEnd end = { 0 };
   StartResult result = start_task (process, task, &end);
-  gboolean is_taken;
 
   g_mutex_lock (&core->lock);
 
@@ -535,22 +534,14 @@ q_task_process_start_task (QTaskProcess *process,
 
   /* What was sent may have been answered already, and the process have another task, which somebody
    * else is starting. */
-  is_taken = process->task != task;
-  if (!is_taken || process->task == NULL)
+  if (process->task == task || process->task == NULL)
     process->is_starting = FALSE;
-  if (result != START_SENT && !is_taken)
+  if (result != START_SENT)
     take_task_locked (process, task);
   if (process->state == Q_TASK_PROCESS_GONE)
     q_task_launcher_core_wake_locked (core);
 
   g_mutex_unlock (&core->lock);
-
-  /* Whoever takes it from the process ends it, and finds the next one. */
-  if (result != START_SENT && is_taken)
-    {
-      g_clear_error (&end.error);
-      return TRUE;
-    }
 
   switch (result)
     {
@@ -700,6 +691,7 @@ end_task (QTaskProcess *process,
 
   g_mutex_lock (&process->core->lock);
   take_task_locked (process, task);
+  process->n_tasks++;
   g_mutex_unlock (&process->core->lock);
 }
 

@@ -965,6 +965,52 @@ test_request_over_the_limit (void)
   g_assert_finalize_object (launcher);
 }
 
+/* Requests that were queued before the limit was lowered are refused by the process that gets them, one
+ * after another; those count for nothing, and it goes on with the rest. */
+static void
+test_request_over_a_lowered_limit (void)
+{
+  QTaskLauncher *launcher = launcher_new ();
+  g_autofree char *text = g_strnfill (10000, 'x');
+  Answer first = ANSWER_INIT;
+  Answer answers[6];
+
+  q_task_launcher_set_max_processes (launcher, 1);
+  q_task_launcher_set_max_tasks_per_process (launcher, 2);
+  answer_start (&first, launcher, "sleep", NULL);
+  answer_wait_running (&first);
+
+  for (guint i = 0; i < G_N_ELEMENTS (answers); i++)
+    {
+      gboolean is_large = i >= 1 && i <= 3;
+
+      answers[i] = (Answer) ANSWER_INIT;
+      answer_start (&answers[i], launcher, is_large ? "echo" : "pid", is_large ? g_variant_new_string (text) : NULL);
+    }
+
+  q_task_launcher_set_max_message_size (launcher, 5000);
+  q_task_cancel (first.task);
+  answer_wait (&first);
+  g_assert_error (first.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+
+  for (guint i = 0; i < G_N_ELEMENTS (answers); i++)
+    {
+      answer_wait (&answers[i]);
+      if (i >= 1 && i <= 3)
+        g_assert_error (answers[i].error, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE);
+      else
+        g_assert_no_error (answers[i].error);
+    }
+
+  g_assert_false (g_variant_equal (answers[0].result, answers[4].result));
+  g_assert_true (g_variant_equal (answers[4].result, answers[5].result));
+
+  answer_clear (&first);
+  for (guint i = 0; i < G_N_ELEMENTS (answers); i++)
+    answer_clear (&answers[i]);
+  g_assert_finalize_object (launcher);
+}
+
 static void
 test_result_over_the_limit (void)
 {
@@ -999,6 +1045,7 @@ main (int argc,
   launcher_test_add ("/launcher/request/is-sunk", test_request_is_sunk);
   launcher_test_add ("/launcher/request/not-normal", test_request_not_normal);
   launcher_test_add ("/launcher/request/over-the-limit", test_request_over_the_limit);
+  launcher_test_add ("/launcher/request/over-a-lowered-limit", test_request_over_a_lowered_limit);
   launcher_test_add ("/launcher/error/keeps-its-domain", test_error_keeps_domain);
   launcher_test_add ("/launcher/error/of-unknown-domain-is-readable", test_error_of_unknown_domain);
   launcher_test_add ("/launcher/error/set-on-the-task", test_error_on_task);
