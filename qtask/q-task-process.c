@@ -678,13 +678,28 @@ pause_reading (QTaskProcess *process,
   q_task_launcher_core_wake (core);
 }
 
-/* The task is over. */
-static void
-end_task (QTaskProcess *process,
-          QTask *task)
+/* The task that the process was sent, and has not ended yet, or NULL. It stays while the lock to read is
+ * held; what was received is for it, since it is set before an answer can come. */
+static QTask *
+get_task (QTaskProcess *process)
 {
+  QTask *task;
+
   g_mutex_lock (&process->peer.lock);
-  process->sending = NULL;
+  task = process->sending;
+  g_mutex_unlock (&process->peer.lock);
+
+  return task;
+}
+
+/* The task is over. Returns it with the reference of its run. */
+static QTask *
+end_task (QTaskProcess *process)
+{
+  QTask *task;
+
+  g_mutex_lock (&process->peer.lock);
+  task = g_steal_pointer (&process->sending);
   g_mutex_unlock (&process->peer.lock);
 
   process->overflow = 0;
@@ -693,6 +708,8 @@ end_task (QTaskProcess *process,
   take_task_locked (process, task);
   process->n_tasks++;
   g_mutex_unlock (&process->core->lock);
+
+  return task;
 }
 
 typedef enum
@@ -705,11 +722,12 @@ typedef enum
 
 static FrameResult
 handle_frame (QTaskProcess *process,
-              QTask *task,
               const QTaskWireFrame *frame,
               QTaskProcessEnd *end,
               GError **error)
 {
+  QTask *task = get_task (process);
+
   if (frame->type == Q_TASK_FRAME_HELLO)
     {
       QTaskHello hello;
@@ -789,10 +807,11 @@ handle_frame (QTaskProcess *process,
 
 static FrameResult
 handle_message (QTaskProcess *process,
-                QTask *task,
                 GBytes *message,
                 GError **error)
 {
+  QTask *task = get_task (process);
+
   if (!process->has_hello)
     return set_unexpected (error, "no hello"), FRAME_BAD;
   if (task == NULL)
@@ -828,7 +847,6 @@ quote_beginning (QTaskProcess *process,
 
 static FrameResult
 serve_one (QTaskProcess *process,
-           QTask *task,
            QTaskProcessEnd *end,
            GError **error)
 {
@@ -837,7 +855,7 @@ serve_one (QTaskProcess *process,
 
   if (process->stalled != NULL)
     {
-      result = handle_message (process, task, process->stalled, error);
+      result = handle_message (process, process->stalled, error);
       if (result != FRAME_STALLED)
         {
           g_clear_pointer (&process->stalled, g_bytes_unref);
@@ -854,13 +872,13 @@ serve_one (QTaskProcess *process,
           {
             g_autoptr (GBytes) message = q_task_wire_decoder_pop (&process->peer.decoder, TRUE);
 
-            result = handle_message (process, task, message, error);
+            result = handle_message (process, message, error);
             if (result == FRAME_STALLED)
               pause_reading (process, message);
           }
         else
           {
-            result = handle_frame (process, task, &frame, end, error);
+            result = handle_frame (process, &frame, end, error);
             q_task_wire_decoder_pop (&process->peer.decoder, FALSE);
           }
         return result;
@@ -914,20 +932,11 @@ q_task_process_serve (QTaskProcess *process,
   for (i = 0; i < SERVE_FRAMES && !process->is_over && over == NULL; i++)
     {
       GError *error = NULL;
-      FrameResult result;
-      QTask *task;
-
-      /* Set since its request was sent, and it stays while the lock to read is held. */
-      g_mutex_lock (&process->peer.lock);
-      task = process->sending;
-      g_mutex_unlock (&process->peer.lock);
-
-      result = serve_one (process, task, end, &error);
+      FrameResult result = serve_one (process, end, &error);
 
       if (result == FRAME_OVER)
         {
-          end_task (process, task);
-          over = task;
+          over = end_task (process);
 
           /* Nothing that is left is for the next one. */
           if (has_rest (process))
@@ -971,7 +980,7 @@ q_task_process_is_usable (QTaskProcess *process)
   if (!process->is_over)
     {
       do
-        result = serve_one (process, NULL, &end, &error);
+        result = serve_one (process, &end, &error);
       while (result == FRAME_TAKEN);
 
       if (result != FRAME_STALLED)
