@@ -81,6 +81,7 @@ struct _QTaskProcess
   GString           *stderr_text;
 };
 
+/* q-task-process.c */
 void          q_task_process_setup_copy   (QTaskProcessSetup       *copy,
                                            const QTaskProcessSetup *setup);
 void          q_task_process_setup_clear  (QTaskProcessSetup       *setup);
@@ -97,14 +98,21 @@ gboolean      q_task_process_start_task   (QTaskProcess            *process,
                                            QTask                   *task);
 void          q_task_process_cancel_task  (QTaskProcess            *process,
                                            QTask                   *task);
-gboolean      q_task_process_is_usable    (QTaskProcess            *process);
-QTask        *q_task_process_serve        (QTaskProcess            *process,
-                                           QTaskProcessEnd         *end);
+void          q_task_process_take_task_locked (QTaskProcess         *process,
+                                               QTask                *task);
+void          q_task_process_pump         (QTaskProcess            *process);
 void          q_task_process_flush        (QTaskProcess            *process);
 void          q_task_process_read_stderr  (QTaskProcess            *process);
 void          q_task_process_close        (QTaskProcess            *process);
+GError       *q_task_process_new_error    (QTaskProcess            *process);
+
+/* q-task-process-read.c */
+gboolean      q_task_process_is_usable    (QTaskProcess            *process);
+QTask        *q_task_process_serve        (QTaskProcess            *process,
+                                           QTaskProcessEnd         *end);
+
+/* q-task-launcher-core.c */
 void          q_task_process_failed       (QTaskProcess            *process,
                                            GError                  *failure);
-GError       *q_task_process_new_error    (QTaskProcess            *process);
 
 G_END_DECLS
