@@ -43,48 +43,63 @@ set_unexpected (GError **error,
   return FALSE;
 }
 
-/* Hands @message to the owner. Returns FALSE if there is no room, or, with @error set, if the
- * process is of no use any more. */
-static gboolean
-take_message (QTaskProcess *process,
-              QTask *task,
-              GBytes *message,
-              GError **error)
+typedef enum
 {
-  QTaskChannel *channel = q_task_get_worker_channel (task);
-  g_autoptr (GError) write_error = NULL;
-  gsize size = g_bytes_get_size (message);
+  FRAME_TAKEN,
+  FRAME_STALLED,
+  FRAME_OVER,
+  FRAME_BAD
+} FrameResult;
 
-  if (q_task_channel_try_write (channel, message, &write_error))
-    return TRUE;
+/* There is room in the channel, or the message is of no use any more. In any thread, and with any lock
+ * but that of the core. */
+static void
+room_cb (gpointer data,
+         gboolean lost G_GNUC_UNUSED)
+{
+  QTaskProcess *process = data;
 
-  /* The owner has closed its end: the message is lost, as it is in a thread. */
-  if (!g_error_matches (write_error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
-    return TRUE;
-
-  if ((q_task_get_word (q_task_get_private (task)) & Q_TASK_WORD_STOP) == 0)
-    return FALSE;
-
-  /* It is to end, so its result must come through; but not for any price. */
-  process->overflow += size;
-  if (process->overflow > process->max_message_size)
-    return set_unexpected (error, "messages, and not the end");
-
-  q_task_channel_set_capacity (channel, 0);
-  q_task_channel_try_write (channel, message, NULL);
-
-  return TRUE;
+  g_atomic_int_set (&process->has_more, TRUE);
+  q_task_launcher_core_wake (process->core);
 }
 
-/* Nobody reads until there is room; the manager looks now and then. */
-static void
-pause_reading (QTaskProcess *process,
-               GBytes *message)
+/* With the lock to read */
+void
+q_task_process_drop_stalled_locked (QTaskProcess *process)
+{
+  QTaskLink *link = g_steal_pointer (&process->stalled_link);
+
+  if (link == NULL)
+    return;
+
+  g_atomic_int_set (&process->is_paused, FALSE);
+  link->funcs->stop_pending (link, &process->stalled);
+  q_task_watch_unref (g_steal_pointer (&process->stalled.watch));
+  q_task_link_unref (link);
+}
+
+/* Has @message wait until there is room for it; until then nobody reads, and the process is the
+ * manager's. */
+static FrameResult
+stall (QTaskProcess *process,
+       QTaskLink *link,
+       GBytes *message)
 {
   QTaskLauncherCore *core = process->core;
+  QTaskWatch *watch = q_task_watch_new (q_task_dispatch_get_ownerless ());
 
-  if (process->stalled == NULL)
-    process->stalled = g_bytes_ref (message);
+  watch->woken = room_cb;
+  watch->data = q_task_process_ref (process);
+  watch->destroy = (GDestroyNotify) q_task_process_unref;
+
+  process->stalled = (QTaskPending){ .watch = watch, .bytes = message };
+  process->stalled_link = q_task_link_ref (link);
+
+  if (link->funcs->write_pending (link, &process->stalled) != Q_TASK_LINK_PENDING)
+    {
+      q_task_process_drop_stalled_locked (process);
+      return FRAME_TAKEN;
+    }
 
   g_atomic_int_set (&process->is_paused, TRUE);
 
@@ -93,6 +108,73 @@ pause_reading (QTaskProcess *process,
   g_mutex_unlock (&core->lock);
 
   q_task_launcher_core_wake (core);
+
+  return FRAME_STALLED;
+}
+
+/* There is no room for a message of @size. If the task is to end, its result must come through; but not
+ * for any price. */
+static FrameResult
+make_room (QTaskProcess *process,
+           QTask *task,
+           QTaskLink *link,
+           gsize size,
+           GError **error)
+{
+  if ((q_task_get_word (q_task_get_private (task)) & Q_TASK_WORD_STOP) == 0)
+    return FRAME_STALLED;
+
+  process->overflow += size;
+  if (process->overflow > process->max_message_size)
+    return set_unexpected (error, "messages, and not the end"), FRAME_BAD;
+
+  q_task_link_set_capacity (link, 0);
+
+  return FRAME_TAKEN;
+}
+
+/* Hands @message to the owner. If that has closed its end the message is lost, as it is in a thread. */
+static FrameResult
+take_message (QTaskProcess *process,
+              QTask *task,
+              GBytes *message,
+              GError **error)
+{
+  QTaskChannel *channel = q_task_get_worker_channel (task);
+  QTaskLink *link = q_task_channel_get_link (channel);
+  g_autoptr (GError) write_error = NULL;
+  FrameResult result;
+
+  if (q_task_channel_try_write (channel, message, &write_error) ||
+      !g_error_matches (write_error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
+    return FRAME_TAKEN;
+
+  result = make_room (process, task, link, g_bytes_get_size (message), error);
+  if (result == FRAME_STALLED)
+    return stall (process, link, message);
+
+  if (result == FRAME_TAKEN)
+    q_task_channel_try_write (channel, message, NULL);
+
+  return result;
+}
+
+/* Looks whether reading can go on. */
+static FrameResult
+unstall (QTaskProcess *process,
+         QTask *task,
+         GError **error)
+{
+  QTaskLink *link = process->stalled_link;
+  FrameResult result = FRAME_TAKEN;
+
+  if (link->funcs->get_pending (link, &process->stalled) == Q_TASK_LINK_PENDING)
+    result = make_room (process, task, link, process->stalled.weight, error);
+
+  if (result == FRAME_TAKEN)
+    q_task_process_drop_stalled_locked (process);
+
+  return result;
 }
 
 /* The task that the process was sent, and has not ended yet, or NULL. It stays while the lock to read is
@@ -128,14 +210,6 @@ end_task (QTaskProcess *process)
 
   return task;
 }
-
-typedef enum
-{
-  FRAME_TAKEN,
-  FRAME_STALLED,
-  FRAME_OVER,
-  FRAME_BAD
-} FrameResult;
 
 static FrameResult
 handle_frame (QTaskProcess *process,
@@ -238,10 +312,7 @@ handle_message (QTaskProcess *process,
   if (g_bytes_get_size (message) > process->max_message_size)
     return set_unexpected (error, "a message over the limit"), FRAME_BAD;
 
-  if (take_message (process, task, message, error))
-    return FRAME_TAKEN;
-
-  return *error != NULL ? FRAME_BAD : FRAME_STALLED;
+  return take_message (process, task, message, error);
 }
 
 /* Adds to @error what came in the place of a hello: a login message, perhaps. */
@@ -270,16 +341,8 @@ serve_one (QTaskProcess *process,
   QTaskWireFrame frame;
   FrameResult result;
 
-  if (process->stalled != NULL)
-    {
-      result = handle_message (process, process->stalled, error);
-      if (result != FRAME_STALLED)
-        {
-          g_clear_pointer (&process->stalled, g_bytes_unref);
-          g_atomic_int_set (&process->is_paused, FALSE);
-        }
-      return result;
-    }
+  if (process->stalled_link != NULL)
+    return unstall (process, get_task (process), error);
 
   for (;;)
     switch (q_task_wire_decoder_peek (&process->peer.decoder, &frame, error))
@@ -290,8 +353,6 @@ serve_one (QTaskProcess *process,
             g_autoptr (GBytes) message = q_task_wire_decoder_pop (&process->peer.decoder, TRUE);
 
             result = handle_message (process, message, error);
-            if (result == FRAME_STALLED)
-              pause_reading (process, message);
           }
         else
           {
@@ -346,6 +407,9 @@ q_task_process_serve (QTaskProcess *process,
 
   g_mutex_lock (&process->read_lock);
 
+  /* What comes to be served from here on is told again. */
+  g_atomic_int_set (&process->has_more, FALSE);
+
   for (i = 0; i < SERVE_FRAMES && !process->is_over && over == NULL; i++)
     {
       GError *error = NULL;
@@ -372,7 +436,8 @@ q_task_process_serve (QTaskProcess *process,
         }
     }
 
-  g_atomic_int_set (&process->has_more, i == SERVE_FRAMES && over == NULL);
+  if (i == SERVE_FRAMES && over == NULL)
+    g_atomic_int_set (&process->has_more, TRUE);
 
   g_mutex_unlock (&process->read_lock);
 

@@ -64,6 +64,7 @@ q_task_process_unref (QTaskProcess *process)
 
   g_assert (process->task == NULL);
   g_assert (process->source == NULL);
+  g_assert (process->stalled_link == NULL);
 
   q_task_peer_clear (&process->peer);
   g_byte_array_unref (process->head);
@@ -71,7 +72,6 @@ q_task_process_unref (QTaskProcess *process)
     close (process->stderr_fd);
   if (process->stderr_text != NULL)
     g_string_free (process->stderr_text, TRUE);
-  g_clear_pointer (&process->stalled, g_bytes_unref);
   g_clear_error (&process->failure);
   g_mutex_clear (&process->read_lock);
   g_free (process->name);
@@ -183,6 +183,7 @@ q_task_process_close (QTaskProcess *process)
   /* Which the context sees that polls it, so that it lets go of its source. */
   g_mutex_lock (&process->read_lock);
   process->is_over = TRUE;
+  q_task_process_drop_stalled_locked (process);
   q_task_peer_shut_down (&process->peer);
   g_mutex_unlock (&process->read_lock);
 }
@@ -404,18 +405,20 @@ q_task_process_unwatch_channel (QTask *task)
     q_task_channel_set_notify (channel, NULL, NULL);
 }
 
-/* What the owner writes must fit into a frame, and what the worker writes fits anyway. */
+/* What the owner writes must fit into a frame, and what the worker writes fits anyway. Nobody is
+ * notified of it: this may be any thread. */
 static void
 limit_channel (QTaskProcess *process,
                QTask *task,
                QTaskChannel *worker_channel)
 {
-  QTaskChannel *channel = q_task_get_channel (task);
+  QTaskLink *link = q_task_channel_get_link (q_task_get_channel (task));
+  QTaskLink *worker_link = q_task_channel_get_link (worker_channel);
 
-  if (q_task_channel_get_max_message_size (channel) > process->max_message_size)
-    q_task_channel_set_max_message_size (channel, process->max_message_size);
-  if (q_task_channel_get_max_message_size (worker_channel) < process->max_message_size)
-    q_task_channel_set_max_message_size (worker_channel, process->max_message_size);
+  if (q_task_link_get_max_message_size (link) > process->max_message_size)
+    q_task_link_set_max_message_size (link, process->max_message_size);
+  if (q_task_link_get_max_message_size (worker_link) < process->max_message_size)
+    q_task_link_set_max_message_size (worker_link, process->max_message_size);
 }
 
 /* The process does not have the task any more, whose run the caller has now. */
@@ -585,6 +588,9 @@ q_task_process_cancel_task (QTaskProcess *process,
 
   if (!is_asked)
     return;
+
+  /* Its channel is not to hold it up any more. */
+  g_atomic_int_set (&process->has_more, TRUE);
 
   g_mutex_lock (&peer->lock);
   if (process->sending == task)
