@@ -479,8 +479,12 @@ manager_main (gpointer data)
       if (q_task_launcher_core_wants_process_locked (core))
         next = earlier (next, core->spawn_at);
 
-      if (core->is_woken || next <= now || is_done_locked (core))
-        continue;
+      if (is_done_locked (core))
+        break;
+
+      /* It looks at all of them each time: one that always has more holds up no other. */
+      if (core->is_woken)
+        next = now;
 
       /* While quick tasks keep coming, waking it for each would cost more. */
       if (has_owned_locked (core))
