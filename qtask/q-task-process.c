@@ -287,13 +287,84 @@ q_task_process_new_error (QTaskProcess *process)
 
 /* Sending */
 
+/* The channel from which more may be sent now, or NULL. */
+static QTaskChannel *
+ref_open_channel_locked (QTaskProcess *process)
+{
+  QTaskChannel *channel;
+
+  if (process->sending == NULL || process->sent_end || process->peer.is_broken ||
+      g_atomic_int_get (&process->peer.is_pending) || process->window >= Q_TASK_PROTOCOL_WINDOW)
+    return NULL;
+
+  channel = q_task_get_worker_channel (process->sending);
+
+  return channel != NULL ? g_object_ref (channel) : NULL;
+}
+
+/* Sends @message, or with NULL that the owner has closed its end. */
+static void
+send_message_locked (QTaskProcess *process,
+                     GBytes *message)
+{
+  gconstpointer data;
+  gsize size;
+
+  if (message == NULL)
+    {
+      q_task_peer_send_locked (&process->peer, Q_TASK_FRAME_END, NULL, 0, NULL, 0);
+      process->sent_end = TRUE;
+      return;
+    }
+
+  /* The limit of the launcher was lowered after it was written. */
+  data = g_bytes_get_data (message, &size);
+  if (size > process->max_message_size)
+    {
+      q_task_set_new_error (process->sending, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE,
+                            _("A message is larger than the limit of the launcher"));
+      return;
+    }
+
+  process->window += size + 1;
+  q_task_peer_send_locked (&process->peer, Q_TASK_FRAME_MESSAGE, NULL, 0, data, size);
+}
+
+/* Sends a message that the owner has written, or the end, if it can be. Returns whether it has. Who
+ * reads from a channel makes room in it, and so may run what others wait with: no lock is held. */
+static gboolean
+pump_one (QTaskProcess *process)
+{
+  QTaskPeer *peer = &process->peer;
+  g_autoptr (QTaskChannel) channel = NULL;
+  g_autoptr (GBytes) message = NULL;
+  g_autoptr (GError) error = NULL;
+
+  g_mutex_lock (&peer->lock);
+  channel = ref_open_channel_locked (process);
+  g_mutex_unlock (&peer->lock);
+
+  if (channel == NULL)
+    return FALSE;
+
+  message = q_task_channel_try_read (channel, &error);
+  if (message == NULL && error != NULL)
+    return FALSE;
+
+  /* Its task may have ended meanwhile. */
+  g_mutex_lock (&peer->lock);
+  if (process->sending != NULL && q_task_get_worker_channel (process->sending) == channel)
+    send_message_locked (process, message);
+  g_mutex_unlock (&peer->lock);
+
+  return TRUE;
+}
+
 /* Sends what the owner has written, as far as the process takes it in. May be called with no
  * lock held but that to read, from any thread, and while it is being called. */
 void
 q_task_process_pump (QTaskProcess *process)
 {
-  QTaskPeer *peer = &process->peer;
-  gboolean is_pending;
   int n_pumps;
 
   /* Reading from a channel may tell of more to read. */
@@ -303,55 +374,12 @@ q_task_process_pump (QTaskProcess *process)
   do
     {
       n_pumps = g_atomic_int_get (&process->n_pumps);
-
-      g_mutex_lock (&peer->lock);
-
-      while (process->sending != NULL && !process->sent_end && !peer->is_broken &&
-             !g_atomic_int_get (&peer->is_pending) &&
-             process->window < Q_TASK_PROTOCOL_WINDOW)
-        {
-          QTaskChannel *channel = q_task_get_worker_channel (process->sending);
-          g_autoptr (GError) error = NULL;
-          g_autoptr (GBytes) message = NULL;
-          gconstpointer data;
-          gsize size;
-
-          if (channel == NULL)
-            break;
-
-          message = q_task_channel_try_read (channel, &error);
-
-          if (message == NULL)
-            {
-              /* The owner has closed its end. */
-              if (error == NULL)
-                {
-                  q_task_peer_send_locked (peer, Q_TASK_FRAME_END, NULL, 0, NULL, 0);
-                  process->sent_end = TRUE;
-                }
-              break;
-            }
-
-          /* The limit of the launcher was lowered after it was written. */
-          data = g_bytes_get_data (message, &size);
-          if (size > process->max_message_size)
-            {
-              q_task_set_new_error (process->sending, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE,
-                                    _("A message is larger than the limit of the launcher"));
-              continue;
-            }
-
-          process->window += size + 1;
-          q_task_peer_send_locked (peer, Q_TASK_FRAME_MESSAGE, NULL, 0, data, size);
-        }
-
-      is_pending = g_atomic_int_get (&peer->is_pending);
-
-      g_mutex_unlock (&peer->lock);
+      while (pump_one (process))
+        ;
     }
   while (!g_atomic_int_compare_and_exchange (&process->n_pumps, n_pumps, 0));
 
-  if (is_pending)
+  if (g_atomic_int_get (&process->peer.is_pending))
     q_task_launcher_core_wake (process->core);
 }
 
