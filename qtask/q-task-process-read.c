@@ -7,7 +7,8 @@
  *
  * The bytes of a process are not to be trusted. What is wrong with them ends the process and the
  * task that it runs, and nothing else. What it sends takes memory up to the capacity of the
- * channel of its task, and one frame; then nobody reads any more until there is room.
+ * channel of its task, and one frame; then nobody reads any more until there is room, which
+ * tests/models/full-channel.pml goes through.
  */
 
 #include "config.h"
