@@ -399,10 +399,8 @@ claim_return (QTask *task)
 
   if (word & Q_TASK_WORD_RETURNED)
     {
-      g_autofree char *description = q_task_describe (task);
-
-      g_critical ("%s was completed or returned before; this second time is ignored",
-                  description);
+      q_task_warn (task, "was completed or returned before; this second time is ignored: complete "
+                         "or return it once");
       return FALSE;
     }
 

@@ -378,7 +378,8 @@ test_context_stays (void)
   QTask *task = add_new (group, NULL, NULL);
   GMainContext *context = g_main_context_new ();
 
-  test_critical (q_task_set_context (task, context));
+  test_critical_says ("The task * is in a group*call q_task_set_context() before*",
+                      q_task_set_context (task, context));
   g_assert_true (q_task_get_context (task) == g_main_context_default ());
 
   q_task_complete (task);
