@@ -180,6 +180,60 @@ test('/gjs-launcher/plain-values', async () => {
     launcher.set_idle_timeout(0);
 });
 
+testEach('/gjs-launcher/*/run', async launcher => {
+    const forever = request('count-primes', new GLib.Variant('u', 1000000000));
+    const seen = [];
+
+    // Both start before one of them is awaited.
+    const [first, second] = [1, 2].map(n => launcher.run(request('echo', new GLib.Variant('u', n))));
+    equal(await first, 1);
+    equal(await second, 2);
+
+    const group = QTask.TaskGroup.new(QTask.TaskGroupFlags.KEEP_COMPLETED);
+    equal(await launcher.run(request('count-primes', new GLib.Variant('u', 50000)), {
+        name: 'primes', priority: GLib.PRIORITY_LOW, group, progress: fraction => seen.push(fraction),
+    }), 5133);
+    equal(seen.join(), [...seen].sort((a, b) => a - b).join());
+    equal(seen.at(-1), 0.98);
+    const task = group.get_item(0);
+    equal(task.name, 'primes');
+    equal(task.priority, GLib.PRIORITY_LOW);
+
+    await fails(launcher.run(forever, {timeout: 0.05}), Gio.IOErrorEnum, Gio.IOErrorEnum.TIMED_OUT);
+    for (const wrap of [cancellable => cancellable, cancellable => ({cancellable})]) {
+        const cancellable = Gio.Cancellable.new();
+        const run = launcher.run(forever, wrap(cancellable));
+        cancellable.cancel();
+        await fails(run, Gio.IOErrorEnum, Gio.IOErrorEnum.CANCELLED);
+    }
+
+    for (const settings of [{timout: 1}, {progress: 3}, {group: 3}, {cancellable: 3}, {timeout: 0}]) {
+        let isRefused = false;
+        await launcher.run('text', settings).catch(() => (isRefused = true));
+        equal(isRefused, true);
+    }
+});
+
+test('/gjs-launcher/run-that-returns-on-cancel', async () => {
+    // It does not look whether it is to stop, and is killed long after this.
+    const launcher = QTask.TaskLauncher.new(mirror);
+    const group = QTask.TaskGroup.new(QTask.TaskGroupFlags.KEEP_COMPLETED);
+    launcher.set_kill_timeout(2 * GLib.USEC_PER_SEC);
+    await fails(launcher.run(request('ignore', new GLib.Variant('()', [])), {timeout: 0.05, returnOnCancel: true, group}),
+        Gio.IOErrorEnum, Gio.IOErrorEnum.TIMED_OUT);
+    equal(group.get_item(0).poll(), QTask.TaskState.STOPPING);
+    launcher.set_idle_timeout(0);
+});
+
+test('/gjs-launcher/run-of-a-task', async () => {
+    const launcher = QTask.TaskLauncher.new(mirror);
+    const task = QTask.Task.new(null, null);
+    task.run_in_process(launcher, {path: '/etc/os-release', lines: [1, 2]});
+    await task.wait_async(null);
+    equal(JSON.stringify(task.propagate_variant().recursiveUnpack()), '{"path":"/etc/os-release","lines":[1,2]}');
+    launcher.set_idle_timeout(0);
+});
+
 test('/gjs-launcher/no-such-program', async () => {
     const launcher = QTask.TaskLauncher.new(['/no/such/program']);
     await fails(launcher.run_async(new GLib.Variant('s', ''), null), GLib.SpawnError, GLib.SpawnError.NOENT,

@@ -889,6 +889,39 @@ def _():
     assert not cancellable.is_cancelled()
 
 
+@test('/python/run-that-returns-on-cancel')
+def _():
+    gate, started, ended = Gate(), Gate(), Gate()
+
+    def func():
+        started.set()
+        gate()
+        ended.set()
+
+    async def stops(stop, code, **settings):
+        task = QTask.run(func, return_on_cancel=True, **settings)
+        started()
+        stop(task)
+        try:
+            await task
+        except GLib.Error as error:
+            is_error(error, code)
+        else:
+            raise AssertionError('it has succeeded')
+        # It was not waited for.
+        assert not ended.is_set()
+        gate.set()
+        ended()
+        for event in (gate, started, ended):
+            event.clear()
+
+    cancellable = Gio.Cancellable()
+    run(stops(lambda task: task.cancel(), Gio.IOErrorEnum.CANCELLED))
+    run(stops(lambda task: cancellable.cancel(), Gio.IOErrorEnum.CANCELLED, cancellable=cancellable))
+    run(stops(lambda task: None, Gio.IOErrorEnum.TIMED_OUT, timeout=0.01))
+    assert not QTask.run(int).get_return_on_cancel()
+
+
 @test('/python/run-is-described')
 def _():
     def crunch():

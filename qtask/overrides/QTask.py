@@ -37,7 +37,6 @@ import sys
 import threading
 import time
 import traceback
-import types
 
 from gi.module import get_introspection_module
 from gi.overrides import override
@@ -133,6 +132,9 @@ class _Outcome:
         self.exception = exception.with_traceback(tb)
         return error
 
+    def get(self, task):
+        return self.value
+
     def __del__(self):
         # Python prints what a finalizer raises, with its traceback. Nobody is
         # told of a stop that somebody asked for.
@@ -143,6 +145,29 @@ class _Outcome:
             finally:
                 # The exception refers to this frame now.
                 del self, exception
+
+
+class _Answer(_Outcome):
+    """What a worker process gave. Used by the owner of the task."""
+
+    __slots__ = ('is_read',)
+
+    def __init__(self, report):
+        super().__init__(report)
+        self.is_read = False
+
+    def get(self, task):
+        if not self.is_read:
+            self.is_read = True
+            variant = task.propagate_variant()
+            self.value = None if variant is None else variant.unpack()
+        return self.value
+
+    def keep_error(self, task):
+        error = task.get_error()
+        if error is not None:
+            self.identity = _identify(error)
+            self.exception = error
 
 
 def _call(keep, outcome, func, task, *data):
@@ -543,6 +568,12 @@ class Task(QTask.Task):
         the task's error, as with run_in_thread()."""
         super().run_steps_in_thread(self._wrap_step_worker(worker), *data)
 
+    def run_in_process(self, launcher, request):
+        """Run a request, a GLib.Variant or plain values, in a worker process of a
+        launcher. The result is a GLib.Variant: propagate_variant() gives it. See
+        TaskLauncher.run() for the same in one call."""
+        super().run_in_process(launcher, _pack(request))
+
     @staticmethod
     def serve(func, *data):
         """Serve the launcher that has started this process: call
@@ -576,15 +607,16 @@ class Task(QTask.Task):
 
     def result(self):
         """What awaiting the task gives, once it has an outcome: the value that the
-        function given to QTask.run() returned (None for other tasks, whose result
-        is read with propagate_value() and the like), or the exception or
-        GLib.Error that the task failed with, raised."""
+        function given to QTask.run() returned, or the result of the request given
+        to TaskLauncher.run() (None for other tasks, whose result is read with
+        propagate_value() and the like); or the exception or GLib.Error that the task
+        failed with, raised."""
         error = self.get_error()
         outcome = self.__dict__.get('_outcome')
         if error is None:
             if self.poll() not in (QTask.TaskState.FINISHED, QTask.TaskState.STOPPED):
                 raise RuntimeError('the task has no outcome yet')
-            return None if outcome is None else outcome.value
+            return None if outcome is None else outcome.get(self)
 
         exception = self.exception()
         try:
@@ -702,23 +734,25 @@ def _pack(value):
 
 
 class TaskLauncher(QTask.TaskLauncher):
-    @types.coroutine
-    def run(self, request):
-        """Run a request, a GLib.Variant or plain values, in a worker process, and wait
-        for it. Gives the result as plain values, or None if the worker has set none.
+    def run(self, request, *, name=None, priority=None, cancellable=None, timeout=None,
+            return_on_cancel=False, progress=None, group=None):
+        """Run a request, a GLib.Variant or plain values, in a worker process; returns a
+        task, to be awaited for the result: as plain values, or None if the worker
+        has set none.
 
-        An interrupted wait asks the worker to stop.
+        What the worker fails with is raised where the task is awaited, as GLib.Error;
+        if nobody ever awaits, Python reports it, as with QTask.run(). All else is as
+        there, too: an interrupted wait asks the worker to stop, and the settings, but
+        for the pool, mean the same. With return_on_cancel the process is still asked
+        to stop, and killed in time.
         """
-        cancellable = Gio.Cancellable()
-        try:
-            result = yield from _wait(functools.partial(self.run_async, _pack(request), cancellable),
-                                      self.run_finish)
-        except GLib.Error:
-            raise
-        except BaseException:
-            cancellable.cancel()
-            raise
-        return None if result is None else result.unpack()
+        request = _pack(request)
+        answer = _Answer(report=group is None)
+        task = _new_task(name, priority, cancellable, timeout, return_on_cancel, progress, group,
+                         answer.keep_error)
+        task._outcome = answer
+        super(Task, task).run_in_process(self, request)
+        return task
 
 
 TaskLauncher = override(TaskLauncher)
@@ -786,15 +820,50 @@ def current_task():
 __all__.append('current_task')
 
 
+def _new_task(name, priority, cancellable, timeout, return_on_cancel, progress, group, ended=None):
+    """A task with the settings that run() and TaskLauncher.run() take. ended is called
+    by the owner with the task, when that has its outcome."""
+    if progress is not None and not callable(progress):
+        raise TypeError(f'progress must be callable, not {type(progress).__qualname__}')
+    if group is not None and not isinstance(group, TaskGroup):
+        raise TypeError(f'group must be a QTask.TaskGroup, not {type(group).__qualname__}')
+    if timeout is not None and not timeout > 0:
+        raise ValueError('timeout must be more than 0 seconds')
+
+    task = Task(cancellable=cancellable)
+    task.set_name(name)
+    if group is not None:
+        group.add(task)
+    if priority is not None:
+        task.set_priority(priority)
+    if timeout is not None:
+        task.set_timeout(max(1, int(timeout * 1000000)))
+    if return_on_cancel:
+        task.set_return_on_cancel(True)
+    if progress is not None:
+        # Disconnected at the end, so that it goes where it came from.
+        handler = task.connect('notify::progress', lambda task, _: progress(task.get_progress()))
+        task.set_func(functools.partial(_disconnect, handler, ended))
+    elif ended is not None:
+        task.set_func(ended)
+    return task
+
+
+def _disconnect(handler, ended, task):
+    task.disconnect(handler)
+    if ended is not None:
+        ended(task)
+
+
 def run(func, *args, pool=None, name=None, priority=None, cancellable=None, timeout=None,
-        progress=None, group=None):
+        return_on_cancel=False, progress=None, group=None):
     """Call func(*args) in a thread; returns a task, to be awaited for the value.
 
     What func raises is raised where the task is awaited, traceback and all (but for
     the variables of func, which go when it ends); if nobody ever awaits, Python
-    reports it when the task goes, unless it is in a group, which is awaited. The context variables of the caller are seen by
-    func. It finds its task, to look whether it is asked to stop or to tell how far
-    it is, with QTask.current_task().
+    reports it when the task goes, unless it is in a group, which is awaited. The
+    context variables of the caller are seen by func. It finds its task, to look
+    whether it is asked to stop or to tell how far it is, with QTask.current_task().
 
     pool: a QTask.TaskPool; without one, the default pool. If it takes no more
         tasks (QUEUE_FULL, CLOSED), the task fails so.
@@ -803,6 +872,9 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
     cancellable: a Gio.Cancellable that stops the task
     timeout: seconds after which the task is asked to stop; it has failed then, with
         Gio.IOErrorEnum.TIMED_OUT, and completes when func has returned
+    return_on_cancel: completes the task as soon as it is cancelled or has timed out;
+        func goes on, and nobody hears of what it returns: for one that cannot look
+        whether it is to stop
     progress: called with the fraction that is done, between 0 and 1, in the loop
         of the thread that called run()
     group: a QTask.TaskGroup that the task is added to; raises GLib.Error if that takes
@@ -814,25 +886,9 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
         raise TypeError('func must be a plain function: a coroutine function runs in the loop')
     if pool is not None and not isinstance(pool, TaskPool):
         raise TypeError(f'pool must be a QTask.TaskPool, not {type(pool).__qualname__}')
-    if progress is not None and not callable(progress):
-        raise TypeError(f'progress must be callable, not {type(progress).__qualname__}')
-    if group is not None and not isinstance(group, TaskGroup):
-        raise TypeError(f'group must be a QTask.TaskGroup, not {type(group).__qualname__}')
-    if timeout is not None and not timeout > 0:
-        raise ValueError('timeout must be more than 0 seconds')
 
-    task = Task(cancellable=cancellable)
-    task.set_name(getattr(func, '__name__', None) if name is None else name)
-    if group is not None:
-        group.add(task)
-    if priority is not None:
-        task.set_priority(priority)
-    if timeout is not None:
-        task.set_timeout(max(1, int(timeout * 1000000)))
-    if progress is not None:
-        # Disconnected at the end, so that it goes where it came from.
-        handler = task.connect('notify::progress', lambda task, _: progress(task.get_progress()))
-        task.set_func(lambda task: task.disconnect(handler))
+    task = _new_task(getattr(func, '__name__', None) if name is None else name,
+                     priority, cancellable, timeout, return_on_cancel, progress, group)
 
     # An error of a task in a group is heard of by whoever awaits that.
     outcome = task._outcome = _Outcome(report=group is None)
