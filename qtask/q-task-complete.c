@@ -487,6 +487,9 @@ return_claimed (QTask *task)
  * Called by the owner, it calls the callback before it returns; called by others, it hands
  * the completion to the owner. Called by a worker, it takes effect when the worker returns.
  *
+ * Where the callback is not to come before the function has returned that makes the task, as in
+ * one whose name ends in `_async`, use q_task_return_pointer() and its siblings.
+ *
  * Completing or returning a second time is a critical warning.
  *
  * May be called from any thread.
