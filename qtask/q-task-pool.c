@@ -25,7 +25,10 @@
  * g_autoptr (QTaskPool) pool = q_task_pool_new ("thumbnails", 4, 1000);
  *
  * if (!q_task_pool_push (pool, task, thumbnail_worker, path, g_free, &error))
- *   g_warning ("%s", error->message);
+ *   {
+ *     g_free (path);
+ *     q_task_return_error (task, error);
+ *   }
  * ```
  *
  * Dropping the last reference to a pool, from any thread, one of its own included, waits for
