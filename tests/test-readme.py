@@ -67,6 +67,8 @@ PRINTED = {
     'pool.c': '1000 ran\n'
               '0 heard of\n'
               '1000 heard of\n',
+    'spawn.py': 'The loop goes on\n'
+                'to be: 0af1207e\n',
     'steps.c': ('1229 primes below 10000\n'
                 '2262 primes below 20000\n'
                 '3245 primes below 30000\n'

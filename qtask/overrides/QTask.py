@@ -7,8 +7,9 @@
     total = await QTask.run(crunch, data, progress=bar.set_fraction)
 
 Under asyncio this needs a loop that iterates the GLib main context
-(``gi.events``, gbulb), or a GLib main loop that runs in another thread;
-``QTask.run_until_complete()`` awaits with no asyncio at all.
+(``gi.events``, gbulb), or a GLib main loop that runs in another thread. With no
+asyncio at all, ``QTask.spawn()`` awaits in a main loop that runs, and
+``QTask.run_until_complete()`` runs one.
 
 What is to use another processor runs in worker processes:
 
@@ -37,10 +38,11 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 
 from gi.module import get_introspection_module
 from gi.overrides import override
-from gi.repository import Gio, GLib
+from gi.repository import Gio, GLib, GObject
 
 QTask = get_introspection_module('QTask')
 
@@ -228,14 +230,19 @@ class _Waiter:
 
 
 class _Driver:
-    """Takes a coroutine through its waits, in callbacks of a main loop."""
+    """Takes a coroutine through its waits, in callbacks of a main loop; calls ended()
+    when it is over."""
 
-    __slots__ = ('coroutine', 'loop', 'waiter', 'done', 'value', 'exception', 'asyncio_loop')
+    __slots__ = ('coroutine', 'ended', 'waiter', 'interruption', 'done', 'value', 'exception',
+                 'asyncio_loop', '__weakref__')
 
-    def __init__(self, coroutine):
+    def __init__(self, coroutine, ended):
         self.coroutine = coroutine
-        self.loop = GLib.MainLoop(GLib.MainContext.ref_thread_default())
+        self.ended = ended
+        # None while the coroutine runs
         self.waiter = None
+        # What is to be raised in the coroutine as soon as it waits
+        self.interruption = None
         self.done = False
         self.value = None
         self.exception = None
@@ -252,6 +259,9 @@ class _Driver:
                     waiter = self.coroutine.send(None)
                 else:
                     waiter = self.coroutine.throw(exception)
+                if self.interruption is not None:
+                    exception, self.interruption = self.interruption, None
+                    continue
                 if isinstance(waiter, _Waiter):
                     self.waiter = waiter
                     waiter.resume = self.step
@@ -266,18 +276,27 @@ class _Driver:
             _thread.driver = outer
             del exception
         self.done = True
-        self.loop.quit()
+        self.ended(self)
 
-    def run(self):
+    def interrupt(self, exception):
+        """Raise something where the coroutine waits."""
+        if self.done:
+            return
+        if self.waiter is None:
+            self.interruption = exception
+        else:
+            self.waiter.resume = None
+            self.step(exception)
+
+    def run(self, loop):
         self.step()
         while not self.done:
             try:
-                self.loop.run()
+                loop.run()
             except BaseException as interrupt:
                 if self.done:
                     raise
-                self.waiter.resume = None
-                self.step(interrupt)
+                self.interrupt(interrupt)
         if self.exception is not None:
             try:
                 raise self.exception
@@ -908,25 +927,93 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
 __all__.append('run')
 
 
+def _get_coroutine(awaitable):
+    if _get_asyncio_loop() is not None:
+        raise RuntimeError('An asyncio loop is running in this thread: await there')
+    if hasattr(awaitable, 'send'):
+        return awaitable
+    if hasattr(awaitable, '__await__'):
+        return awaitable.__await__()
+    raise TypeError(f'an awaitable is needed, not {type(awaitable).__qualname__}')
+
+
 def run_until_complete(awaitable):
     """Run a coroutine that awaits tasks, iterating the GLib main context of this
     thread; returns what it returns. It knows nothing of asyncio: only tasks can be
     awaited in it. Several tasks that are started before the first of them is
     awaited run at the same time."""
-    if _get_asyncio_loop() is not None:
-        raise RuntimeError('An asyncio loop is running in this thread: await there')
-
-    if hasattr(awaitable, 'send'):
-        coroutine = awaitable
-    elif hasattr(awaitable, '__await__'):
-        coroutine = awaitable.__await__()
-    else:
-        raise TypeError(f'an awaitable is needed, not {type(awaitable).__qualname__}')
-
+    coroutine = _get_coroutine(awaitable)
+    loop = GLib.MainLoop(GLib.MainContext.ref_thread_default())
     try:
-        return _Driver(coroutine).run()
+        return _Driver(coroutine, lambda driver: loop.quit()).run(loop)
     finally:
         coroutine.close()
 
 
 __all__.append('run_until_complete')
+
+
+class _Interrupter:
+    """Interrupts a driver in its loop when a cancellable is cancelled, by any thread."""
+
+    __slots__ = ('driver', 'context')
+
+    def __init__(self, driver):
+        self.driver = weakref.ref(driver)
+        self.context = GLib.MainContext.ref_thread_default()
+
+    def __call__(self, *_):
+        source = GLib.Idle(GLib.PRIORITY_DEFAULT)
+        source.set_callback(self._interrupt)
+        source.attach(self.context)
+
+    def _interrupt(self, *_):
+        driver = self.driver()
+        if driver is not None:
+            driver.interrupt(GLib.Error('Operation was cancelled', *_CANCELLED))
+        return GLib.SOURCE_REMOVE
+
+
+def spawn(awaitable):
+    """Run a coroutine that awaits tasks in the GLib main loop of this thread, which
+    goes on meanwhile; as where a button is clicked:
+
+        button.connect('clicked', lambda button: QTask.spawn(load(button)))
+
+    It starts at once, and runs until it awaits something. Returns a task, to be
+    awaited for what the coroutine returns or raises; if nobody ever awaits, Python
+    reports what it raised. Cancelling the task, or the end of an object that it is
+    bound to, raises GLib.Error with Gio.IOErrorEnum.CANCELLED where the coroutine
+    awaits, and so stops what it awaits. It knows nothing of asyncio, which has
+    create_task().
+    """
+    coroutine = _get_coroutine(awaitable)
+    task = Task()
+    task.set_name(getattr(awaitable, '__name__', None))
+    outcome = task._outcome = _Outcome(report=True)
+    stop = task.get_stop_cancellable()
+
+    def ended(driver):
+        GObject.Object.disconnect(stop, handler)
+        exception, driver.exception = driver.exception, None
+        if exception is None:
+            outcome.value = driver.value
+        else:
+            task.set_error(outcome.fail(exception))
+        # What ends the program does so, here.
+        ends = isinstance(exception, (SystemExit, KeyboardInterrupt))
+        outcome.report = not ends
+        task.complete()
+        try:
+            if ends:
+                raise exception
+        finally:
+            del driver, exception
+
+    driver = _Driver(coroutine, ended)
+    handler = GObject.Object.connect(stop, 'cancelled', _Interrupter(driver))
+    driver.step()
+    return task
+
+
+__all__.append('spawn')
