@@ -11,6 +11,7 @@ import faulthandler
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import traceback
@@ -150,6 +151,18 @@ def _():
         assert not hasattr(QTask.Task, name), name
     for name in ('push_closure', 'set_thread_funcs'):
         assert not hasattr(QTask.TaskPool, name), name
+
+
+@test('/python/without-the-library')
+def _():
+    program = ('import sys, gi, gi.overrides; gi.overrides.__path__.insert(0, sys.argv[1]); '
+               'gi.require_version("QTask", "1"); from gi.repository import QTask')
+    environment = {name: value for name, value in os.environ.items() if name != 'LD_LIBRARY_PATH'}
+    process = subprocess.run([sys.executable, '-c', program, gi.overrides.__path__[0]], env=environment,
+                             timeout=TIME_LIMIT, capture_output=True, text=True)
+    if process.returncode == 0:
+        raise Skip('it is installed')
+    assert 'ImportError: The library of QTask is not where' in process.stderr, process.stderr
 
 
 # Workers

@@ -46,6 +46,10 @@ from gi.repository import Gio, GLib, GObject
 
 QTask = get_introspection_module('QTask')
 
+if QTask.Task.__gtype__ == GObject.TYPE_NONE:
+    raise ImportError('The library of QTask is not where libraries are looked for: set LD_LIBRARY_PATH, '
+                      'or run ldconfig')
+
 __all__ = []
 
 _ERROR_DOMAIN = 'q-task-error-quark'
