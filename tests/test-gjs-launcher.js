@@ -225,6 +225,23 @@ test('/gjs-launcher/run-that-returns-on-cancel', async () => {
     launcher.set_idle_timeout(0);
 });
 
+// A promise is no success: what is to settle it would come after the task.
+test('/gjs-launcher/worker-that-is-asynchronous', async () => {
+    const [file, stream] = Gio.File.new_tmp('worker-XXXXXX.js');
+    stream.output_stream.write_all(encode(`
+        import QTask from 'gi://QTask?version=1';
+        import System from 'system';
+        System.exit(QTask.Task.serve(async () => true));
+    `), null);
+    stream.close(null);
+    const launcher = QTask.TaskLauncher.new(['gjs', '-m', file.get_path()]);
+    let message = '';
+    await launcher.run('text').catch(e => (message = e.message));
+    equal(message.includes('must not be asynchronous'), true);
+    launcher.set_idle_timeout(0);
+    file.delete(null);
+});
+
 test('/gjs-launcher/run-of-a-task', async () => {
     const launcher = QTask.TaskLauncher.new(mirror);
     const task = QTask.Task.new(null, null);

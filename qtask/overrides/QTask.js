@@ -34,6 +34,7 @@ function _init() {
     const runInThread = taskPrototype.run_in_thread;
     const runInThreadSync = taskPrototype.run_in_thread_sync;
     const runStepsInThread = taskPrototype.run_steps_in_thread;
+    const serve = QTask.Task.serve;
     const runInProcess = taskPrototype.run_in_process;
     const push = poolPrototype.push;
     const pushSteps = poolPrototype.push_steps;
@@ -78,6 +79,16 @@ function _init() {
 
     taskPrototype.run_in_process = function (launcher, request) {
         runInProcess.call(this, launcher, pack(request));
+    };
+
+    // Where GJS takes any object for true, a promise would be a success before it is settled.
+    QTask.Task.serve = function (func) {
+        return serve.call(this, (task, request) => {
+            const success = func(task, request);
+            if (typeof success?.then === 'function')
+                throw new TypeError('The function of a worker must not be asynchronous: its task ends when it returns');
+            return success;
+        });
     };
 
     // Gives the result as plain values, or null if the worker has set none. The settings are

@@ -64,6 +64,14 @@ _GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYN
 _thread = threading.local()
 
 
+def _check_func(name, func):
+    """Whether something can be called where the library calls it, and ends there."""
+    if not callable(func):
+        raise TypeError(f'{name} must be callable, not {type(func).__qualname__}')
+    if inspect.iscoroutinefunction(func):
+        raise TypeError(f'{name} must be a plain function: a coroutine function runs in the loop')
+
+
 def _describe(exception):
     """One line about an exception, whatever its __str__ does, as UTF-8 that a
     GError can hold."""
@@ -545,6 +553,8 @@ class Task(QTask.Task):
         super().__init_subclass__(**kwargs)
         do_run = cls.__dict__.get('do_run')
         if callable(do_run):
+            _check_func('do_run()', do_run)
+
             @functools.wraps(do_run)
             def run(self):
                 try:
@@ -563,8 +573,7 @@ class Task(QTask.Task):
     def _wrap_worker(self, worker):
         if worker is None:
             return None
-        if not callable(worker):
-            raise TypeError(f'the worker must be callable, not {type(worker).__qualname__}')
+        _check_func('the worker', worker)
         return functools.partial(_call, False, self._get_outcome(), worker)
 
     def run_in_thread(self, worker=None, *data):
@@ -581,8 +590,7 @@ class Task(QTask.Task):
         super().run_in_thread_sync(self._wrap_worker(worker), *data)
 
     def _wrap_step_worker(self, worker):
-        if not callable(worker):
-            raise TypeError(f'the worker must be callable, not {type(worker).__qualname__}')
+        _check_func('the worker', worker)
         return self._wrap_worker(functools.partial(_call_step, worker))
 
     def run_steps_in_thread(self, worker, *data):
@@ -605,8 +613,7 @@ class Task(QTask.Task):
         It succeeds by returning True. An exception becomes the task's error, with
         the exception's name and text, and its traceback is printed.
         """
-        if not callable(func):
-            raise TypeError(f'the function must be callable, not {type(func).__qualname__}')
+        _check_func('the function', func)
 
         def call(task, request, *data):
             outcome = _Outcome()
@@ -703,8 +710,7 @@ class TaskPool(QTask.TaskPool):
         What runs in Python takes turns, whatever the threads: this is for functions
         that leave the interpreter, as those of NumPy and of GLib do.
         """
-        if not callable(func):
-            raise TypeError(f'func must be callable, not {type(func).__qualname__}')
+        _check_func('func', func)
 
         failures = []
         task = current_task()
@@ -903,10 +909,7 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
     group: a QTask.TaskGroup that the task is added to; raises GLib.Error if that takes
         no more tasks
     """
-    if not callable(func):
-        raise TypeError(f'func must be callable, not {type(func).__qualname__}')
-    if inspect.iscoroutinefunction(func):
-        raise TypeError('func must be a plain function: a coroutine function runs in the loop')
+    _check_func('func', func)
     if pool is not None and not isinstance(pool, TaskPool):
         raise TypeError(f'pool must be a QTask.TaskPool, not {type(pool).__qualname__}')
 
