@@ -936,7 +936,7 @@ __all__.append('run')
 
 def _get_coroutine(awaitable):
     if _get_asyncio_loop() is not None:
-        raise RuntimeError('An asyncio loop is running in this thread: await there')
+        raise RuntimeError('An asyncio loop is running in this thread: await there, or use create_task()')
     if hasattr(awaitable, 'send'):
         return awaitable
     if hasattr(awaitable, '__await__'):
