@@ -746,6 +746,14 @@ core_ref_blocker (QTaskRunner *runner)
 }
 
 static void
+core_list_tasks (QTaskRunner *runner,
+                 GPtrArray *tasks)
+{
+  g_ptr_array_extend_and_steal (tasks,
+                                q_task_pool_core_list_tasks (core_from_runner (runner), NULL));
+}
+
+static void
 core_runner_ref (QTaskRunner *runner)
 {
   q_task_pool_core_ref (core_from_runner (runner));
@@ -767,6 +775,7 @@ static const QTaskRunnerFuncs runner_funcs = {
   .unpark = core_unpark,
   .compensate = core_compensate,
   .ref_blocker = core_ref_blocker,
+  .list_tasks = core_list_tasks,
   .ref = core_runner_ref,
   .unref = core_runner_unref,
 };
@@ -1065,59 +1074,6 @@ thread_main (gpointer data,
 
 /* Making and freeing */
 
-/* The pools that there are, for when a context goes. */
-static GMutex cores_lock;
-static GSList *cores;
-
-static gboolean
-ref_if_alive (QTaskPoolCore *core)
-{
-  int count;
-
-  do
-    {
-      count = g_atomic_int_get (&core->ref_count);
-      if (count == 0)
-        return FALSE;
-    }
-  while (!g_atomic_int_compare_and_exchange (&core->ref_count, count, count + 1));
-
-  return TRUE;
-}
-
-static GSList *
-list_cores (void)
-{
-  GSList *list = NULL;
-
-  g_mutex_lock (&cores_lock);
-  for (GSList *link = cores; link != NULL; link = link->next)
-    if (ref_if_alive (link->data))
-      list = g_slist_prepend (list, link->data);
-  g_mutex_unlock (&cores_lock);
-
-  return list;
-}
-
-/* The context of @dispatch has gone: what was made in it stops. */
-static void
-context_lost (QTaskDispatch *dispatch)
-{
-  GSList *list = list_cores ();
-
-  for (GSList *link = list; link != NULL; link = link->next)
-    {
-      QTaskPoolCore *core = link->data;
-      g_autoptr (GPtrArray) tasks = q_task_pool_core_list_tasks (core, NULL);
-
-      for (guint i = 0; i < tasks->len; i++)
-        if (q_task_get_private (tasks->pdata[i])->dispatch == dispatch)
-          q_task_request_stop (tasks->pdata[i], Q_TASK_STOP_LOST);
-    }
-
-  g_slist_free_full (list, (GDestroyNotify) q_task_pool_core_unref);
-}
-
 QTaskPoolCore *
 q_task_pool_core_new (const char *name,
                       guint max_threads,
@@ -1125,14 +1081,7 @@ q_task_pool_core_new (const char *name,
                       gboolean is_serial,
                       gboolean grows)
 {
-  static gsize once;
   QTaskPoolCore *core = g_new0 (QTaskPoolCore, 1);
-
-  if (g_once_init_enter (&once))
-    {
-      q_task_dispatch_add_lost_func (context_lost);
-      g_once_init_leave (&once, 1);
-    }
 
   core->runner.funcs = &runner_funcs;
   core->runner.is_serial = is_serial;
@@ -1152,9 +1101,7 @@ q_task_pool_core_new (const char *name,
   g_queue_init (&core->close_waiters);
   core->threads = g_thread_pool_new (thread_main, NULL, -1, FALSE, NULL);
 
-  g_mutex_lock (&cores_lock);
-  cores = g_slist_prepend (cores, core);
-  g_mutex_unlock (&cores_lock);
+  q_task_runner_add (&core->runner);
 
   return core;
 }
@@ -1184,9 +1131,7 @@ q_task_pool_core_unref (QTaskPoolCore *core)
   if (!g_atomic_int_dec_and_test (&core->ref_count))
     return;
 
-  g_mutex_lock (&cores_lock);
-  cores = g_slist_remove (cores, core);
-  g_mutex_unlock (&cores_lock);
+  q_task_runner_remove (&core->runner);
 
   g_assert (core->inbox == NULL);
   g_assert (core->queue.length == 0);

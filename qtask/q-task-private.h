@@ -193,6 +193,10 @@ typedef struct
   /* A new reference to the task that all of the queue waits for, or NULL where another thread
    * can always be had; called with the lock of the wait graph held. */
   QTask   *(*ref_blocker)   (QTaskRunner *runner);
+  /* Of those that are listed, adds new references to the tasks that run or are queued; called
+   * with the lock of the list held. */
+  void     (*list_tasks)    (QTaskRunner *runner,
+                             GPtrArray   *tasks);
   void     (*ref)           (QTaskRunner *runner);
   void     (*unref)         (QTaskRunner *runner);
 } QTaskRunnerFuncs;
@@ -390,6 +394,11 @@ QTaskState  q_task_run_worker           (QTask          *task,
                                          QTaskRunner    *runner,
                                          gboolean       *failed,
                                          GError        **error);
+
+/* q-task-runner.c */
+void        q_task_runner_add           (QTaskRunner    *runner);
+void        q_task_runner_remove        (QTaskRunner    *runner);
+void        q_task_runner_context_lost  (QTaskDispatch  *dispatch);
 
 /* q-task-cancel.c */
 void        q_task_request_stop         (QTask          *task,
