@@ -314,27 +314,6 @@ core_move_to_front (QTaskRunner *runner,
   g_mutex_unlock (&core->lock);
 }
 
-static gboolean
-core_help (QTaskRunner *runner G_GNUC_UNUSED,
-           QTask *task G_GNUC_UNUSED)
-{
-  return FALSE;
-}
-
-static void
-core_requeue (QTaskRunner *runner G_GNUC_UNUSED,
-              QTask *task G_GNUC_UNUSED)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-core_is_pressed (QTaskRunner *runner G_GNUC_UNUSED,
-                 QTask *task G_GNUC_UNUSED)
-{
-  return FALSE;
-}
-
 /* The task may be over already: it is only compared. */
 static QTaskProcess *
 find_process_locked (QTaskLauncherCore *core,
@@ -390,23 +369,6 @@ core_waited (QTaskRunner *runner,
 }
 
 static void
-core_park (QTaskRunner *runner G_GNUC_UNUSED)
-{
-}
-
-static gboolean
-core_compensate (QTaskRunner *runner G_GNUC_UNUSED)
-{
-  return TRUE;
-}
-
-static QTask *
-core_ref_blocker (QTaskRunner *runner G_GNUC_UNUSED)
-{
-  return NULL;
-}
-
-static void
 add_queued_task (QTaskNode *node,
                  gpointer tasks)
 {
@@ -447,20 +409,13 @@ core_runner_unref (QTaskRunner *runner)
 }
 
 static const QTaskRunnerFuncs runner_funcs = {
-  .withdraw = core_withdraw,
-  .move_to_front = core_move_to_front,
-  .help = core_help,
-  .requeue = core_requeue,
-  .is_pressed = core_is_pressed,
-  .stop = core_stop,
-  .waited = core_waited,
-  .park = core_park,
-  .unpark = core_park,
-  .compensate = core_compensate,
-  .ref_blocker = core_ref_blocker,
-  .list_tasks = core_list_tasks,
   .ref = core_runner_ref,
   .unref = core_runner_unref,
+  .withdraw = core_withdraw,
+  .move_to_front = core_move_to_front,
+  .stop = core_stop,
+  .waited = core_waited,
+  .list_tasks = core_list_tasks,
 };
 
 /* Queues a task that runs, and that no process has, again, before others. Takes the reference of
