@@ -324,19 +324,27 @@ wake_up (QTaskPoolCore *core,
   return started;
 }
 
-/* Looks whether the queue takes more threads now. Returns FALSE if there is none to be
- * had. */
-gboolean
-q_task_pool_core_wake (QTaskPoolCore *core)
+/* Looks whether the queue takes more threads now, with the lock held, and releases it. Returns
+ * FALSE if there is none to be had. */
+static gboolean
+wake_and_unlock (QTaskPoolCore *core,
+                 GError **error)
 {
   QTaskPoolWake wake = { NULL, FALSE };
 
-  g_mutex_lock (&core->lock);
   wake_if_needed (core, &wake);
   arm (core, &wake);
   g_mutex_unlock (&core->lock);
 
-  return wake_up (core, &wake, NULL);
+  return wake_up (core, &wake, error);
+}
+
+gboolean
+q_task_pool_core_wake (QTaskPoolCore *core)
+{
+  g_mutex_lock (&core->lock);
+
+  return wake_and_unlock (core, NULL);
 }
 
 /* The queue and the books; all with the lock held */
@@ -666,17 +674,13 @@ core_requeue (QTaskRunner *runner,
               QTask *task)
 {
   QTaskPoolCore *core = core_from_runner (runner);
-  QTaskPoolWake wake = { NULL, FALSE };
   g_autoptr (GError) error = NULL;
 
   lock (core);
   q_task_queue_remove (&core->syncing, &q_task_get_private (task)->node);
   enqueue_again (core, task);
-  wake_if_needed (core, &wake);
-  arm (core, &wake);
-  g_mutex_unlock (&core->lock);
 
-  if (!wake_up (core, &wake, &error))
+  if (!wake_and_unlock (core, &error))
     give_up (core, NULL, 0, error);
 
   /* Asked to stop while it was not in the queue. */
@@ -1336,7 +1340,6 @@ q_task_pool_core_push (QTaskPoolCore *core,
                        GError **error)
 {
   QTaskPrivate *priv = q_task_get_private (task);
-  QTaskPoolWake wake = { NULL, FALSE };
   GError *local_error = NULL;
   gint64 made_at;
   gboolean is_open;
@@ -1400,12 +1403,8 @@ q_task_pool_core_push (QTaskPoolCore *core,
 
   if (!is_open)
     enqueue (core, task, key);
-  wake_if_needed (core, &wake);
-  arm (core, &wake);
 
-  g_mutex_unlock (&core->lock);
-
-  if (!wake_up (core, &wake, &local_error))
+  if (!wake_and_unlock (core, &local_error))
     {
       if (give_up (core, task, made_at, local_error))
         {
