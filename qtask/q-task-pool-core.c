@@ -48,9 +48,6 @@
 /* How long a thread spins before it idles, if work came as quickly of late. */
 #define SPIN_NSEC (50 * 1000)
 
-/* How often the lock is tried, which takes about 2 µs in all. */
-#define LOCK_TRIES 50
-
 /* How GTask's pool grows: by a thread after 100 ms, and by a hundredth longer each time. */
 #define GROW_USEC (100 * G_TIME_SPAN_MILLISECOND)
 #define GROW_FACTOR 1.03
@@ -71,45 +68,11 @@ get_nanoseconds (void)
   return g_get_monotonic_time () * 1000;
 }
 
-/* Takes the lock where it is taken for each task. It is never held for long, so it is
- * worth to look at it a few times before going to sleep. */
-static void
-lock (QTaskPoolCore *core)
-{
-  if (core->may_spin)
-    for (int i = 0; i < LOCK_TRIES; i++)
-      {
-        if (g_mutex_trylock (&core->lock))
-          return;
-
-        q_task_pause ();
-      }
-
-  g_mutex_lock (&core->lock);
-}
-
-/* The inbox; all with the lock held but to push */
-
-static void
-push_to_inbox (QTaskPoolCore *core,
-               QTaskNode *node,
-               gint64 key)
-{
-  QTaskNode *head;
-
-  node->key = key;
-
-  do
-    {
-      head = g_atomic_pointer_get (&core->inbox);
-      node->next = head;
-    }
-  while (!g_atomic_pointer_compare_and_exchange (&core->inbox, head, node));
-}
+/* The inbox */
 
 /* Moves the inbox into the queue. */
-static void
-sort_inbox (QTaskPoolCore *core)
+void
+q_task_pool_core_sort_inbox_locked (QTaskPoolCore *core)
 {
   QTaskNode *stack;
 
@@ -126,9 +89,9 @@ sort_inbox (QTaskPoolCore *core)
 
 /* How many are queued. To be called with the lock held. */
 guint
-q_task_pool_core_get_length (QTaskPoolCore *core)
+q_task_pool_core_get_length_locked (QTaskPoolCore *core)
 {
-  sort_inbox (core);
+  q_task_pool_core_sort_inbox_locked (core);
 
   return core->queue.length;
 }
@@ -136,7 +99,7 @@ q_task_pool_core_get_length (QTaskPoolCore *core)
 /* Sets whether the inbox may be used. To be called with the lock held; when it has been
  * closed, those who have seen it open come to an end in a few instructions. */
 void
-q_task_pool_core_set_open (QTaskPoolCore *core)
+q_task_pool_core_set_open_locked (QTaskPoolCore *core)
 {
   g_atomic_int_set (&core->is_open, !core->is_closed && core->max_queued == G_MAXUINT);
 }
@@ -162,6 +125,13 @@ get_max_active (QTaskPoolCore *core)
 {
   return core->max_threads > G_MAXUINT - core->n_extra ? G_MAXUINT
                                                        : core->max_threads + core->n_extra;
+}
+
+/* Whether more work than may. To be called with the lock held. */
+gboolean
+q_task_pool_core_is_crowded_locked (QTaskPoolCore *core)
+{
+  return count_active (core) > get_max_active (core);
 }
 
 static guint
@@ -226,7 +196,7 @@ wake_if_needed (QTaskPoolCore *core,
 {
   guint active = count_active (core) - core->n_signalled;
 
-  if (q_task_pool_core_get_length (core) == 0 || core->is_spinning)
+  if (q_task_pool_core_get_length_locked (core) == 0 || core->is_spinning)
     return;
 
   if (active + count_coming (core) >= get_max_active (core))
@@ -326,9 +296,9 @@ wake_up (QTaskPoolCore *core,
 
 /* Looks whether the queue takes more threads now, with the lock held, and releases it. Returns
  * FALSE if there is none to be had. */
-static gboolean
-wake_and_unlock (QTaskPoolCore *core,
-                 GError **error)
+gboolean
+q_task_pool_core_wake_and_unlock (QTaskPoolCore *core,
+                                  GError **error)
 {
   QTaskPoolWake wake = { NULL, FALSE };
 
@@ -344,7 +314,7 @@ q_task_pool_core_wake (QTaskPoolCore *core)
 {
   g_mutex_lock (&core->lock);
 
-  return wake_and_unlock (core, NULL);
+  return q_task_pool_core_wake_and_unlock (core, NULL);
 }
 
 /* The queue and the books; all with the lock held */
@@ -363,10 +333,10 @@ is_available (QTaskPoolCore *core)
          __atomic_load_n (&core->inbox, __ATOMIC_RELAXED) != NULL;
 }
 
-static void
-enqueue (QTaskPoolCore *core,
-         QTask *task,
-         gint64 key)
+void
+q_task_pool_core_enqueue_locked (QTaskPoolCore *core,
+                                 QTask *task,
+                                 gint64 key)
 {
   QTaskPrivate *priv = q_task_get_private (task);
 
@@ -375,9 +345,9 @@ enqueue (QTaskPoolCore *core,
   show_available (core);
 }
 
-static void
-dequeue (QTaskPoolCore *core,
-         QTask *task)
+void
+q_task_pool_core_dequeue_locked (QTaskPoolCore *core,
+                                 QTask *task)
 {
   QTaskPrivate *priv = q_task_get_private (task);
 
@@ -386,29 +356,29 @@ dequeue (QTaskPoolCore *core,
   show_available (core);
 }
 
-static gboolean
-is_queued (QTaskPoolCore *core,
-           QTask *task)
+gboolean
+q_task_pool_core_is_queued_locked (QTaskPoolCore *core,
+                                   QTask *task)
 {
-  sort_inbox (core);
+  q_task_pool_core_sort_inbox_locked (core);
 
   return q_task_get_private (task)->is_queued;
 }
 
 gboolean
-q_task_pool_core_is_drained (QTaskPoolCore *core)
+q_task_pool_core_is_drained_locked (QTaskPoolCore *core)
 {
-  return q_task_pool_core_get_length (core) == 0 && core->n_running == 0 &&
+  return q_task_pool_core_get_length_locked (core) == 0 && core->n_running == 0 &&
          core->n_ending == 0 && core->syncing.length == 0;
 }
 
 /* Takes @task out of the queue, to run it. */
-static void
-take (QTaskPoolCore *core,
-      QTask *task,
-      QTaskPoolRunning *running)
+void
+q_task_pool_core_take_locked (QTaskPoolCore *core,
+                              QTask *task,
+                              QTaskPoolRunning *running)
 {
-  dequeue (core, task);
+  q_task_pool_core_dequeue_locked (core, task);
 
   running->task = task;
   running->prev = NULL;
@@ -444,15 +414,15 @@ take_next (QTaskPoolCore *core,
    * the processor that pushes. */
   if (core->queue.length == 0 || core->run_average > QUICK_NSEC / 2 ||
       core->n_taken % SORT_EVERY == 0)
-    sort_inbox (core);
+    q_task_pool_core_sort_inbox_locked (core);
 
   node = q_task_queue_peek (&core->queue);
 
-  if (node == NULL || count_active (core) > get_max_active (core))
+  if (node == NULL || q_task_pool_core_is_crowded_locked (core))
     return NULL;
 
   task = q_task_from_node (node);
-  take (core, task, running);
+  q_task_pool_core_take_locked (core, task, running);
 
   return task;
 }
@@ -476,11 +446,11 @@ leave (QTaskPoolCore *core,
 }
 
 /* The worker is over; its completion follows. */
-static void
-close_books (QTaskPoolCore *core,
-             QTaskPoolRunning *running,
-             QTaskState state,
-             gboolean failed)
+void
+q_task_pool_core_close_books_locked (QTaskPoolCore *core,
+                                     QTaskPoolRunning *running,
+                                     QTaskState state,
+                                     gboolean failed)
 {
   leave (core, running);
   core->n_ending++;
@@ -497,15 +467,9 @@ close_books (QTaskPoolCore *core,
     core->n_extra--;
 }
 
-static gboolean
-is_over (QTaskState state)
-{
-  return state == Q_TASK_STATE_FINISHED || state == Q_TASK_STATE_STOPPED;
-}
-
 /* What a task that was started before is queued with. */
-static gint64
-get_key (QTaskPrivate *priv)
+gint64
+q_task_pool_core_get_key (QTaskPrivate *priv)
 {
   if (q_task_get_word (priv) & Q_TASK_WORD_STOP)
     return G_MININT64;
@@ -521,23 +485,60 @@ note_queued (QTaskPoolCore *core,
     q_task_ensure_extra (q_task_get_private (task))->queued_at = g_get_monotonic_time ();
 }
 
+static void
+push_to_inbox (QTaskPoolCore *core,
+               QTaskNode *node,
+               gint64 key)
+{
+  QTaskNode *head;
+
+  node->key = key;
+
+  do
+    {
+      head = g_atomic_pointer_get (&core->inbox);
+      node->next = head;
+    }
+  while (!g_atomic_pointer_compare_and_exchange (&core->inbox, head, node));
+}
+
+/* Queues @task by the inbox, if that may be used, and returns whether it was. Called with no lock
+ * held. */
+gboolean
+q_task_pool_core_post (QTaskPoolCore *core,
+                       QTask *task,
+                       gint64 key)
+{
+  gboolean is_open;
+
+  note_queued (core, task);
+
+  g_atomic_int_inc (&core->n_pushing);
+  is_open = g_atomic_int_get (&core->is_open);
+  if (is_open)
+    push_to_inbox (core, &q_task_get_private (task)->node, key);
+  g_atomic_int_add (&core->n_pushing, -1);
+
+  return is_open;
+}
+
 /* Queues @task again, which the caller has taken out of wherever it was. The reference of the
  * worker is that of the queue now. */
-static void
-enqueue_again (QTaskPoolCore *core,
-               QTask *task)
+void
+q_task_pool_core_enqueue_again_locked (QTaskPoolCore *core,
+                                       QTask *task)
 {
   note_queued (core, task);
-  enqueue (core, task, get_key (q_task_get_private (task)));
+  q_task_pool_core_enqueue_locked (core, task, q_task_pool_core_get_key (q_task_get_private (task)));
 }
 
 /* A step worker has more to do: queues it again, or keeps it while it syncs. With the lock
  * held, which it drops in between. */
-static void
-set_aside (QTaskPoolCore *core,
-           QTask *task,
-           QTaskPoolRunning *running,
-           QTaskState state)
+void
+q_task_pool_core_set_aside_locked (QTaskPoolCore *core,
+                                   QTask *task,
+                                   QTaskPoolRunning *running,
+                                   QTaskState state)
 {
   if (state == Q_TASK_STATE_SYNCING)
     {
@@ -551,16 +552,16 @@ set_aside (QTaskPoolCore *core,
         core->runner.funcs->requeue (&core->runner, task);
       g_object_unref (task);
 
-      lock (core);
+      q_task_pool_core_lock (core);
       return;
     }
 
   g_mutex_unlock (&core->lock);
   q_task_set_queued (task);
-  lock (core);
+  q_task_pool_core_lock (core);
 
   leave (core, running);
-  enqueue_again (core, task);
+  q_task_pool_core_enqueue_again_locked (core, task);
 }
 
 /* Runner */
@@ -585,12 +586,12 @@ core_withdraw (QTaskRunner *runner,
   gboolean withdrawn;
 
   g_mutex_lock (&core->lock);
-  withdrawn = is_queued (core, task);
+  withdrawn = q_task_pool_core_is_queued_locked (core, task);
   if (withdrawn)
     {
-      dequeue (core, task);
+      q_task_pool_core_dequeue_locked (core, task);
       core->n_stopped++;
-      q_task_pool_core_changed (core, &told);
+      q_task_pool_core_changed_locked (core, &told);
     }
   g_mutex_unlock (&core->lock);
 
@@ -606,10 +607,10 @@ core_move_to_front (QTaskRunner *runner,
   QTaskPoolCore *core = core_from_runner (runner);
 
   g_mutex_lock (&core->lock);
-  if (is_queued (core, task))
+  if (q_task_pool_core_is_queued_locked (core, task))
     {
-      dequeue (core, task);
-      enqueue (core, task, G_MININT64);
+      q_task_pool_core_dequeue_locked (core, task);
+      q_task_pool_core_enqueue_locked (core, task, G_MININT64);
     }
   g_mutex_unlock (&core->lock);
 }
@@ -627,11 +628,11 @@ core_help (QTaskRunner *runner,
   gboolean helps;
 
   g_mutex_lock (&core->lock);
-  helps = !core->runner.is_serial && is_queued (core, task);
+  helps = !core->runner.is_serial && q_task_pool_core_is_queued_locked (core, task);
   if (helps)
     {
-      take (core, task, &running);
-      q_task_pool_core_changed (core, &told);
+      q_task_pool_core_take_locked (core, task, &running);
+      q_task_pool_core_changed_locked (core, &told);
     }
   g_mutex_unlock (&core->lock);
 
@@ -642,10 +643,10 @@ core_help (QTaskRunner *runner,
 
   state = q_task_run_worker (task, runner, &failed, &error);
 
-  if (!is_over (state))
+  if (!q_task_state_is_over (state))
     {
-      lock (core);
-      set_aside (core, task, &running, state);
+      q_task_pool_core_lock (core);
+      q_task_pool_core_set_aside_locked (core, task, &running, state);
       g_mutex_unlock (&core->lock);
 
       /* The caller may have something else to do now. */
@@ -654,14 +655,14 @@ core_help (QTaskRunner *runner,
     }
 
   g_mutex_lock (&core->lock);
-  close_books (core, &running, state, failed);
+  q_task_pool_core_close_books_locked (core, &running, state, failed);
   g_mutex_unlock (&core->lock);
 
   q_task_end_run (task, error, state);
 
   g_mutex_lock (&core->lock);
   core->n_ending--;
-  q_task_pool_core_changed (core, &told);
+  q_task_pool_core_changed_locked (core, &told);
   g_mutex_unlock (&core->lock);
 
   q_task_pool_core_tell (&told);
@@ -676,11 +677,11 @@ core_requeue (QTaskRunner *runner,
   QTaskPoolCore *core = core_from_runner (runner);
   g_autoptr (GError) error = NULL;
 
-  lock (core);
+  q_task_pool_core_lock (core);
   q_task_queue_remove (&core->syncing, &q_task_get_private (task)->node);
-  enqueue_again (core, task);
+  q_task_pool_core_enqueue_again_locked (core, task);
 
-  if (!wake_and_unlock (core, &error))
+  if (!q_task_pool_core_wake_and_unlock (core, &error))
     give_up (core, NULL, 0, error);
 
   /* Asked to stop while it was not in the queue. */
@@ -699,11 +700,11 @@ core_is_pressed (QTaskRunner *runner,
   if (core->runner.is_serial)
     return FALSE;
 
-  lock (core);
-  sort_inbox (core);
+  q_task_pool_core_lock (core);
+  q_task_pool_core_sort_inbox_locked (core);
   node = q_task_queue_peek (&core->queue);
-  pressed = node != NULL && (node->key < get_key (q_task_get_private (task)) ||
-                             count_active (core) > get_max_active (core));
+  pressed = node != NULL && (node->key < q_task_pool_core_get_key (q_task_get_private (task)) ||
+                             q_task_pool_core_is_crowded_locked (core));
   g_mutex_unlock (&core->lock);
 
   return pressed;
@@ -800,7 +801,7 @@ spin (QTaskPoolCore *core)
     q_task_spin_briefly ();
   while (!is_available (core) && get_nanoseconds () < end);
 
-  lock (core);
+  q_task_pool_core_lock (core);
   core->is_spinning = FALSE;
 }
 
@@ -810,7 +811,7 @@ note_stall (QTaskPoolCore *core)
 {
   core->run_average = MAX (core->run_average, WAKE_NSEC);
 
-  if (core->grows && count_active (core) > get_max_active (core) &&
+  if (core->grows && q_task_pool_core_is_crowded_locked (core) &&
       core->n_extra < GROW_MAX_EXTRA)
     core->n_extra++;
 }
@@ -821,7 +822,7 @@ get_watch_interval (QTaskPoolCore *core)
   double interval = GROW_USEC;
 
   /* Its own count does not go into this. */
-  if (!core->grows || count_active (core) <= get_max_active (core))
+  if (!core->grows || !q_task_pool_core_is_crowded_locked (core))
     return WATCH_USEC;
 
   for (guint i = 0; i < core->n_extra; i++)
@@ -890,9 +891,9 @@ idle (QTaskPoolCore *core,
         return TRUE;
 
       if (!watches)
-        return q_task_pool_core_get_length (core) > 0;
+        return q_task_pool_core_get_length_locked (core) > 0;
 
-      if (q_task_pool_core_get_length (core) > 0 && core->n_taken == n_taken)
+      if (q_task_pool_core_get_length_locked (core) > 0 && core->n_taken == n_taken)
         {
           note_stall (core);
           return TRUE;
@@ -927,7 +928,7 @@ work (QTaskPoolCore *core)
       gint64 end;
 
       wake_if_needed (core, &wake);
-      q_task_pool_core_changed (core, &told);
+      q_task_pool_core_changed_locked (core, &told);
       arm (core, &wake);
       g_mutex_unlock (&core->lock);
 
@@ -939,7 +940,7 @@ work (QTaskPoolCore *core)
 
       if (task == NULL)
         {
-          lock (core);
+          q_task_pool_core_lock (core);
           core->n_ending--;
         }
       else
@@ -949,18 +950,18 @@ work (QTaskPoolCore *core)
           state = q_task_run_worker (task, runner, &failed, &error);
           end = get_nanoseconds ();
 
-          lock (core);
+          q_task_pool_core_lock (core);
           if (was_over)
             core->n_ending--;
 
-          if (G_LIKELY (is_over (state)))
+          if (G_LIKELY (q_task_state_is_over (state)))
             {
               over = task;
-              close_books (core, &running, state, failed);
+              q_task_pool_core_close_books_locked (core, &running, state, failed);
             }
           else
             {
-              set_aside (core, task, &running, state);
+              q_task_pool_core_set_aside_locked (core, task, &running, state);
             }
           core->run_average += (end - start - core->run_average) / 8;
           start = end;
@@ -969,13 +970,13 @@ work (QTaskPoolCore *core)
       task = take_next (core, &running);
     }
 
-  q_task_pool_core_changed (core, &told);
+  q_task_pool_core_changed_locked (core, &told);
 
   if (told.length > 0)
     {
       g_mutex_unlock (&core->lock);
       q_task_pool_core_tell (&told);
-      lock (core);
+      q_task_pool_core_lock (core);
     }
 }
 
@@ -1038,25 +1039,25 @@ thread_main (gpointer data,
       if (!core->wants_watcher)
         work (core);
 
-      if (core->is_dropped && q_task_pool_core_get_length (core) == 0)
+      if (core->is_dropped && q_task_pool_core_get_length_locked (core) == 0)
         break;
 
       start = get_nanoseconds ();
 
       if (core->may_spin && !core->is_spinning && core->gap_average < SPIN_NSEC &&
-          n_taken != core->n_taken && q_task_pool_core_get_length (core) == 0 &&
+          n_taken != core->n_taken && q_task_pool_core_get_length_locked (core) == 0 &&
           core->n_signalled == 0)
         spin (core);
 
-      if (q_task_pool_core_get_length (core) == 0 || core->wants_watcher ||
-          count_active (core) > get_max_active (core))
+      if (q_task_pool_core_get_length_locked (core) == 0 || core->wants_watcher ||
+          q_task_pool_core_is_crowded_locked (core))
         {
           if (!idle (core, thread))
             break;
           came = thread->signalled_at;
         }
 
-      if (q_task_pool_core_get_length (core) > 0)
+      if (q_task_pool_core_get_length_locked (core) > 0)
         core->gap_average += ((came > start ? came : get_nanoseconds ()) - start - core->gap_average) / 4;
     }
 
@@ -1076,97 +1077,19 @@ thread_main (gpointer data,
   q_task_pool_core_unref (core);
 }
 
-/* Making and freeing */
-
-QTaskPoolCore *
-q_task_pool_core_new (const char *name,
-                      guint max_threads,
-                      guint max_queued,
-                      gboolean is_serial,
-                      gboolean grows)
+void
+q_task_pool_core_init_threads (QTaskPoolCore *core)
 {
-  QTaskPoolCore *core = g_new0 (QTaskPoolCore, 1);
-
-  core->runner.funcs = &runner_funcs;
-  core->runner.is_serial = is_serial;
-  core->ref_count = 1;
-  core->name = g_strdup (name);
-  core->grows = grows;
   core->may_spin = q_task_may_spin ();
-  core->max_threads = max_threads > 0 ? max_threads : G_MAXUINT;
-  core->max_queued = max_queued > 0 ? max_queued : G_MAXUINT;
   core->armed = TRUE;
-  q_task_pool_core_set_open (core);
   core->run_average = 1000 * 1000;
   core->gap_average = 1000 * 1000;
-  g_mutex_init (&core->lock);
-  g_cond_init (&core->changed);
-  g_queue_init (&core->space_waiters);
-  g_queue_init (&core->close_waiters);
   core->threads = g_thread_pool_new (thread_main, NULL, -1, FALSE, NULL);
-
-  q_task_runner_add (&core->runner);
-
-  return core;
 }
 
-QTaskPoolCore *
-q_task_pool_core_ref (QTaskPoolCore *core)
-{
-  g_atomic_int_inc (&core->ref_count);
-
-  return core;
-}
-
+/* The threads leave when nothing is queued. */
 void
-q_task_pool_core_free_funcs (QTaskPoolThreadFuncs *funcs)
-{
-  if (funcs->dispatch == NULL)
-    return;
-
-  q_task_dispatch_destroy_data (funcs->dispatch, funcs->thread_id, funcs->user_data,
-                                funcs->destroy);
-  q_task_dispatch_unref (funcs->dispatch);
-}
-
-void
-q_task_pool_core_unref (QTaskPoolCore *core)
-{
-  if (!g_atomic_int_dec_and_test (&core->ref_count))
-    return;
-
-  q_task_runner_remove (&core->runner);
-
-  g_assert (core->inbox == NULL);
-  g_assert (core->queue.length == 0);
-  g_assert (core->syncing.length == 0);
-  g_assert (core->n_threads == 0);
-  g_assert (g_queue_is_empty (&core->space_waiters));
-  g_assert (g_queue_is_empty (&core->close_waiters));
-
-  /* Without joining anybody: this may be one of its threads. */
-  g_thread_pool_free (core->threads, FALSE, FALSE);
-
-  while (core->spare != NULL)
-    {
-      QTaskPoolThread *thread = core->spare;
-
-      core->spare = thread->next;
-      g_cond_clear (&thread->cond);
-      g_free (thread);
-    }
-
-  q_task_pool_core_free_funcs (&core->thread_funcs);
-  g_cond_clear (&core->changed);
-  g_mutex_clear (&core->lock);
-  g_free (core->name);
-  g_free (core);
-}
-
-/* Nobody holds the pool any more: what is queued is still run, and then its threads
- * leave. Takes a reference. */
-void
-q_task_pool_core_drop (QTaskPoolCore *core)
+q_task_pool_core_release_threads (QTaskPoolCore *core)
 {
   guint n_stale = 0;
 
@@ -1200,7 +1123,104 @@ q_task_pool_core_drop (QTaskPoolCore *core)
       while (n_stale-- > 0)
         q_task_pool_core_unref (core);
     }
+}
 
+void
+q_task_pool_core_free_funcs (QTaskPoolThreadFuncs *funcs)
+{
+  if (funcs->dispatch == NULL)
+    return;
+
+  q_task_dispatch_destroy_data (funcs->dispatch, funcs->thread_id, funcs->user_data,
+                                funcs->destroy);
+  q_task_dispatch_unref (funcs->dispatch);
+}
+
+void
+q_task_pool_core_free_threads (QTaskPoolCore *core)
+{
+  g_assert (core->n_threads == 0);
+
+  /* Without joining anybody: this may be one of its threads. */
+  g_thread_pool_free (core->threads, FALSE, FALSE);
+
+  while (core->spare != NULL)
+    {
+      QTaskPoolThread *thread = core->spare;
+
+      core->spare = thread->next;
+      g_cond_clear (&thread->cond);
+      g_free (thread);
+    }
+
+  q_task_pool_core_free_funcs (&core->thread_funcs);
+}
+
+/* Making and freeing */
+
+QTaskPoolCore *
+q_task_pool_core_new (const char *name,
+                      guint max_threads,
+                      guint max_queued,
+                      gboolean is_serial,
+                      gboolean grows)
+{
+  QTaskPoolCore *core = g_new0 (QTaskPoolCore, 1);
+
+  core->runner.funcs = &runner_funcs;
+  core->runner.is_serial = is_serial;
+  core->ref_count = 1;
+  core->name = g_strdup (name);
+  core->grows = grows;
+  core->max_threads = max_threads > 0 ? max_threads : G_MAXUINT;
+  core->max_queued = max_queued > 0 ? max_queued : G_MAXUINT;
+  q_task_pool_core_set_open_locked (core);
+  g_mutex_init (&core->lock);
+  g_cond_init (&core->changed);
+  g_queue_init (&core->space_waiters);
+  g_queue_init (&core->close_waiters);
+  q_task_pool_core_init_threads (core);
+
+  q_task_runner_add (&core->runner);
+
+  return core;
+}
+
+QTaskPoolCore *
+q_task_pool_core_ref (QTaskPoolCore *core)
+{
+  g_atomic_int_inc (&core->ref_count);
+
+  return core;
+}
+
+void
+q_task_pool_core_unref (QTaskPoolCore *core)
+{
+  if (!g_atomic_int_dec_and_test (&core->ref_count))
+    return;
+
+  q_task_runner_remove (&core->runner);
+
+  g_assert (core->inbox == NULL);
+  g_assert (core->queue.length == 0);
+  g_assert (core->syncing.length == 0);
+  g_assert (g_queue_is_empty (&core->space_waiters));
+  g_assert (g_queue_is_empty (&core->close_waiters));
+
+  q_task_pool_core_free_threads (core);
+  g_cond_clear (&core->changed);
+  g_mutex_clear (&core->lock);
+  g_free (core->name);
+  g_free (core);
+}
+
+/* Nobody holds the pool any more: what is queued is still run, and then its threads
+ * leave. Takes a reference. */
+void
+q_task_pool_core_drop (QTaskPoolCore *core)
+{
+  q_task_pool_core_release_threads (core);
   q_task_pool_core_unref (core);
 }
 
@@ -1246,7 +1266,7 @@ check_open (QTaskPoolCore *core,
   if (!check_closed (core, error))
     return FALSE;
 
-  if (q_task_pool_core_get_length (core) >= core->max_queued)
+  if (q_task_pool_core_get_length_locked (core) >= core->max_queued)
     {
       g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL,
                    _("The queue of the pool “%s” is full with %u tasks; wait for space and "
@@ -1302,18 +1322,18 @@ give_up (QTaskPoolCore *core,
     {
       QTaskNode *node;
 
-      given_up = task != NULL && is_queued (core, task);
+      given_up = task != NULL && q_task_pool_core_is_queued_locked (core, task);
       if (given_up)
         {
-          dequeue (core, task);
+          q_task_pool_core_dequeue_locked (core, task);
           q_task_get_private (task)->node.key = made_at;
         }
 
-      sort_inbox (core);
+      q_task_pool_core_sort_inbox_locked (core);
       while ((node = q_task_queue_peek (&core->queue)) != NULL)
         {
           g_ptr_array_add (others, q_task_from_node (node));
-          dequeue (core, q_task_from_node (node));
+          q_task_pool_core_dequeue_locked (core, q_task_from_node (node));
           core->n_failed++;
         }
     }
@@ -1374,18 +1394,11 @@ q_task_pool_core_push (QTaskPoolCore *core,
 
   key = (word & Q_TASK_WORD_STOP) != 0 ? G_MININT64 : g_atomic_int_get (&priv->priority);
 
-  note_queued (core, task);
-
-  g_atomic_int_inc (&core->n_pushing);
-  is_open = g_atomic_int_get (&core->is_open);
-  if (is_open)
-    push_to_inbox (core, &priv->node, key);
-  g_atomic_int_add (&core->n_pushing, -1);
-
+  is_open = q_task_pool_core_post (core, task, key);
   if (is_open && !g_atomic_int_get (&core->armed))
     goto pushed;
 
-  lock (core);
+  q_task_pool_core_lock (core);
 
   if (!is_open && !check_open (core, &local_error))
     {
@@ -1402,9 +1415,9 @@ q_task_pool_core_push (QTaskPoolCore *core,
     }
 
   if (!is_open)
-    enqueue (core, task, key);
+    q_task_pool_core_enqueue_locked (core, task, key);
 
-  if (!wake_and_unlock (core, &local_error))
+  if (!q_task_pool_core_wake_and_unlock (core, &local_error))
     {
       if (give_up (core, task, made_at, local_error))
         {
@@ -1460,7 +1473,7 @@ q_task_pool_core_list_tasks (QTaskPoolCore *core,
   if (n_running != NULL)
     *n_running = tasks->len;
 
-  sort_inbox (core);
+  q_task_pool_core_sort_inbox_locked (core);
   q_task_queue_foreach (&core->queue, add_queued_task, tasks);
 
   g_mutex_unlock (&core->lock);

@@ -294,6 +294,13 @@ q_task_word_get_state (guint word)
   return (QTaskState) (word & Q_TASK_WORD_STATE);
 }
 
+/* Whether a worker that has run to @state is over, and not only done with a step. */
+static inline gboolean
+q_task_state_is_over (QTaskState state)
+{
+  return state == Q_TASK_STATE_FINISHED || state == Q_TASK_STATE_STOPPED;
+}
+
 /* Read with the lock of the task held, or only compared. */
 static inline QTaskMember *
 q_task_get_member (QTaskPrivate *priv)
