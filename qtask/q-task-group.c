@@ -60,34 +60,40 @@
  *
  * Since: 1.0
  */
-struct _QTaskGroup
-{
-  GObject parent_instance;
 
-  QTaskGroupCore *core;
-  GSequence *list; /* of members; by the owner */
-};
+static GParamSpec *props[Q_TASK_GROUP_N_PROPS];
 
-typedef enum
-{
-  PROP_0,
-  PROP_FLAGS,
-  PROP_PROGRESS,
-  PROP_IS_CLOSED,
-  PROP_N_ITEMS,
-  N_PROPS
-} QTaskGroupProp;
-
-static GParamSpec *props[N_PROPS];
-
-static void q_task_group_list_model_init (GListModelInterface *iface);
-
-G_DEFINE_FINAL_TYPE_WITH_CODE (QTaskGroup, q_task_group, G_TYPE_OBJECT, G_IMPLEMENT_INTERFACE (G_TYPE_LIST_MODEL, q_task_group_list_model_init))
+G_DEFINE_FINAL_TYPE_WITH_CODE (QTaskGroup, q_task_group, G_TYPE_OBJECT, G_IMPLEMENT_INTERFACE (G_TYPE_LIST_MODEL, q_task_group_list_init_model))
 
 QTaskGroupCore *
 q_task_group_get_core (QTaskGroup *group)
 {
   return group->core;
+}
+
+void
+q_task_group_notify (QTaskGroup *group,
+                     QTaskGroupProp prop)
+{
+  g_object_notify_by_pspec (G_OBJECT (group), props[prop]);
+}
+
+/* Of the context that is thread-default in the caller. */
+QTaskGroupCore *
+q_task_group_core_new (QTaskGroup *group)
+{
+  QTaskGroupCore *core = g_new0 (QTaskGroupCore, 1);
+
+  core->ref_count = 1;
+  core->dispatch = q_task_dispatch_ref_for_context (g_main_context_get_thread_default ());
+  core->thread_id = q_task_dispatch_get_thread_id ();
+  core->notified_at = G_MININT64 / 2;
+  g_weak_ref_init (&core->group, group);
+  g_mutex_init (&core->lock);
+  g_cond_init (&core->cond);
+  g_queue_init (&core->waiters);
+
+  return core;
 }
 
 QTaskGroupCore *
@@ -142,10 +148,10 @@ q_task_member_unref (QTaskMember *member)
   g_atomic_rc_box_release_full (member, member_clear);
 }
 
-static void
-member_unref_notify (gpointer member)
+GSequence *
+q_task_group_list_new (void)
 {
-  q_task_member_unref (member);
+  return g_sequence_new ((GDestroyNotify) q_task_member_unref);
 }
 
 /* The list; all by the owner */
@@ -157,7 +163,7 @@ list_changed (QTaskGroup *group,
               guint n_added)
 {
   g_list_model_items_changed (G_LIST_MODEL (group), position, n_removed, n_added);
-  g_object_notify_by_pspec (G_OBJECT (group), props[PROP_N_ITEMS]);
+  q_task_group_notify (group, Q_TASK_GROUP_PROP_N_ITEMS);
 }
 
 /* Whether the member is, or is to be, in the list. */
@@ -183,6 +189,15 @@ unlist (QTaskGroup *group,
   list_changed (group, position, 1, 0);
 }
 
+/* Takes a member that has completed out of the list, unless it is kept there. */
+void
+q_task_group_list_remove (QTaskGroup *group,
+                          QTaskMember *member)
+{
+  if (!is_to_list (member))
+    unlist (group, member);
+}
+
 /* The first of those that are pending, with its reference, or NULL */
 static QTaskMember *
 pop_pending (QTaskGroupCore *core)
@@ -204,8 +219,8 @@ pop_pending (QTaskGroupCore *core)
 }
 
 /* Brings the list up to date. */
-static void
-update_list (QTaskGroup *group)
+void
+q_task_group_list_update (QTaskGroup *group)
 {
   guint position = (guint) g_sequence_get_length (group->list);
   guint n_added = 0;
@@ -226,7 +241,7 @@ update_list (QTaskGroup *group)
       else if (member->iter != NULL && !is_to_list (member))
         {
           if (gone == NULL)
-            gone = g_ptr_array_new_with_free_func (member_unref_notify);
+            gone = g_ptr_array_new_with_free_func ((GDestroyNotify) q_task_member_unref);
           g_ptr_array_add (gone, member);
         }
       else
@@ -243,8 +258,8 @@ update_list (QTaskGroup *group)
   g_clear_pointer (&gone, g_ptr_array_unref);
 }
 
-static void
-drop_pending (QTaskGroupCore *core)
+void
+q_task_group_list_drop_pending (QTaskGroupCore *core)
 {
   QTaskMember *member;
 
@@ -253,8 +268,8 @@ drop_pending (QTaskGroupCore *core)
 }
 
 /* With the lock held; takes a reference. */
-static void
-add_pending_locked (QTaskMember *member)
+void
+q_task_group_list_add_pending_locked (QTaskMember *member)
 {
   QTaskGroupCore *core = member->core;
 
@@ -270,8 +285,6 @@ add_pending_locked (QTaskMember *member)
     core->pending = member;
   core->pending_last = member;
 }
-
-static void progress_changed (QTaskGroupCore *core);
 
 /* Does what other threads left for the owner. */
 void
@@ -293,17 +306,17 @@ q_task_group_core_serve (QTaskGroupCore *core)
   group = g_weak_ref_get (&core->group);
   if (group == NULL)
     {
-      drop_pending (core);
+      q_task_group_list_drop_pending (core);
       return;
     }
 
   if (has_pending)
     {
-      update_list (group);
-      progress_changed (core);
+      q_task_group_list_update (group);
+      q_task_group_core_progress_changed (core);
     }
   if (tells_closed)
-    g_object_notify_by_pspec (G_OBJECT (group), props[PROP_IS_CLOSED]);
+    q_task_group_notify (group, Q_TASK_GROUP_PROP_IS_CLOSED);
 }
 
 static void
@@ -318,7 +331,7 @@ told (QTaskDelivery *delivery,
   g_mutex_unlock (&core->lock);
 
   if (lost)
-    drop_pending (core);
+    q_task_group_list_drop_pending (core);
   else
     q_task_group_core_serve (core);
   q_task_group_core_tell (core);
@@ -327,8 +340,8 @@ told (QTaskDelivery *delivery,
 }
 
 /* Has the owner look, as soon as it comes to that, and at once if it waits. */
-static void
-tell_owner (QTaskGroupCore *core)
+void
+q_task_group_core_tell_owner (QTaskGroupCore *core)
 {
   gboolean deliver;
 
@@ -355,7 +368,7 @@ notify_progress (QTaskGroupCore *core)
   g_autoptr (QTaskGroup) group = g_weak_ref_get (&core->group);
 
   if (group != NULL)
-    g_object_notify_by_pspec (G_OBJECT (group), props[PROP_PROGRESS]);
+    q_task_group_notify (group, Q_TASK_GROUP_PROP_PROGRESS);
 }
 
 static void
@@ -377,8 +390,8 @@ progress_due (QTaskDelivery *delivery,
 }
 
 /* The progress has changed: notifies of it now, or when it is time. */
-static void
-progress_changed (QTaskGroupCore *core)
+void
+q_task_group_core_progress_changed (QTaskGroupCore *core)
 {
   gboolean notify = FALSE;
   gint64 now;
@@ -455,7 +468,7 @@ GPtrArray *
 q_task_group_core_list (QTaskGroupCore *core,
                         gboolean with_fixed)
 {
-  GPtrArray *members = g_ptr_array_new_with_free_func (member_unref_notify);
+  GPtrArray *members = g_ptr_array_new_with_free_func ((GDestroyNotify) q_task_member_unref);
 
   g_mutex_lock (&core->lock);
   for (QTaskMember *member = core->first; member != NULL; member = member->next)
@@ -467,9 +480,9 @@ q_task_group_core_list (QTaskGroupCore *core,
 }
 
 /* Cancels all that have no outcome, but for @failed, which is the reason of it. */
-static void
-cancel (QTaskGroupCore *core,
-        QTask *failed)
+void
+q_task_group_core_cancel (QTaskGroupCore *core,
+                          QTask *failed)
 {
   g_autoptr (GPtrArray) members = NULL;
   gboolean was_cancelled;
@@ -503,9 +516,9 @@ cancel (QTaskGroupCore *core,
 }
 
 /* Cancels the others, if @failed, or another one, has failed and they are to be. */
-static void
-cancel_on_error (QTaskGroupCore *core,
-                 QTask *failed)
+void
+q_task_group_core_cancel_on_error (QTaskGroupCore *core,
+                                   QTask *failed)
 {
   gboolean is_wanted;
 
@@ -518,7 +531,7 @@ cancel_on_error (QTaskGroupCore *core,
   g_mutex_unlock (&core->lock);
 
   if (is_wanted)
-    cancel (core, failed);
+    q_task_group_core_cancel (core, failed);
 }
 
 /* The error that the outcome of the task reads as, with its lock held. */
@@ -628,7 +641,7 @@ member_ending (QTask *task,
       g_mutex_unlock (&core->lock);
 
       g_clear_error (&own_error);
-      cancel_on_error (core, task);
+      q_task_group_core_cancel_on_error (core, task);
     }
 
   q_task_member_unref (member);
@@ -642,7 +655,7 @@ member_failed (QTask *task)
   if (member == NULL)
     return;
 
-  cancel_on_error (member->core, task);
+  q_task_group_core_cancel_on_error (member->core, task);
   q_task_member_unref (member);
 }
 
@@ -665,7 +678,7 @@ member_progress (QTask *task)
     }
   g_mutex_unlock (&member->core->lock);
 
-  progress_changed (member->core);
+  q_task_group_core_progress_changed (member->core);
   q_task_member_unref (member);
 }
 
@@ -737,17 +750,17 @@ member_completed (QTask *task,
   is_end = core->n_running == 0 &&
            (core->is_closed || core->n_owner_waits > 0 || core->waiters.length > 0);
   if (elsewhere)
-    add_pending_locked (member);
+    q_task_group_list_add_pending_locked (member);
   if (core->n_blocked > 0)
     g_cond_broadcast (&core->cond);
   g_mutex_unlock (&core->lock);
 
   q_task_member_unwatch (member);
-  cancel_on_error (core, NULL);
+  q_task_group_core_cancel_on_error (core, NULL);
 
   if (elsewhere)
     {
-      tell_owner (core);
+      q_task_group_core_tell_owner (core);
     }
   else
     {
@@ -755,10 +768,9 @@ member_completed (QTask *task,
 
       if (group != NULL)
         {
-          update_list (group);
-          if (!is_to_list (member))
-            unlist (group, member);
-          progress_changed (core);
+          q_task_group_list_update (group);
+          q_task_group_list_remove (group, member);
+          q_task_group_core_progress_changed (core);
           if (is_end)
             q_task_group_core_flush_progress (core);
           q_task_group_core_tell (core);
@@ -770,7 +782,29 @@ member_completed (QTask *task,
   q_task_member_unref (member);
 }
 
-static const QTaskMemberFuncs member_funcs = {
+/* Nobody is interested in those that go on. */
+void
+q_task_group_core_forget_members (QTaskGroupCore *core)
+{
+  g_autoptr (GPtrArray) members = q_task_group_core_list (core, TRUE);
+
+  for (guint i = 0; i < members->len; i++)
+    {
+      QTaskMember *member = members->pdata[i];
+
+      if (steal_member (member->task) == NULL)
+        continue;
+
+      g_mutex_lock (&core->lock);
+      unlink_locked (member);
+      g_mutex_unlock (&core->lock);
+
+      q_task_member_unref (member);
+      q_task_member_unref (member);
+    }
+}
+
+const QTaskMemberFuncs q_task_group_member_funcs = {
   .fixed = member_fixed,
   .wake = member_wake,
   .ending = member_ending,
@@ -789,7 +823,7 @@ drop (QTaskGroupCore *core)
   g_mutex_unlock (&core->lock);
 
   if (!q_task_is_forked (NULL))
-    cancel (core, NULL);
+    q_task_group_core_cancel (core, NULL);
 }
 
 static void
@@ -823,30 +857,14 @@ q_task_group_finalize (GObject *object)
 {
   QTaskGroup *group = Q_TASK_GROUP (object);
   QTaskGroupCore *core = group->core;
-  g_autoptr (GPtrArray) members = NULL;
 
   drop (core);
 
-  /* Nobody is interested in those that go on. */
-  members = q_task_group_core_list (core, TRUE);
-  for (guint i = 0; i < members->len; i++)
-    {
-      QTaskMember *member = members->pdata[i];
-
-      if (steal_member (member->task) == NULL)
-        continue;
-
-      g_mutex_lock (&core->lock);
-      unlink_locked (member);
-      g_mutex_unlock (&core->lock);
-
-      q_task_member_unref (member);
-      q_task_member_unref (member);
-    }
+  q_task_group_core_forget_members (core);
 
   g_sequence_free (group->list);
 
-  drop_pending (core);
+  q_task_group_list_drop_pending (core);
   q_task_group_core_unref (core);
 
   G_OBJECT_CLASS (q_task_group_parent_class)->finalize (object);
@@ -862,19 +880,19 @@ q_task_group_get_property (GObject *object,
 
   switch (prop_id)
     {
-    case PROP_FLAGS:
+    case Q_TASK_GROUP_PROP_FLAGS:
       g_value_set_flags (value, q_task_group_get_flags (group));
       break;
 
-    case PROP_PROGRESS:
+    case Q_TASK_GROUP_PROP_PROGRESS:
       g_value_set_double (value, q_task_group_get_progress (group));
       break;
 
-    case PROP_IS_CLOSED:
+    case Q_TASK_GROUP_PROP_IS_CLOSED:
       g_value_set_boolean (value, q_task_group_is_closed (group));
       break;
 
-    case PROP_N_ITEMS:
+    case Q_TASK_GROUP_PROP_N_ITEMS:
       g_value_set_uint (value, (guint) g_sequence_get_length (group->list));
       break;
 
@@ -893,7 +911,7 @@ q_task_group_set_property (GObject *object,
 
   switch (prop_id)
     {
-    case PROP_FLAGS:
+    case Q_TASK_GROUP_PROP_FLAGS:
       group->core->flags = g_value_get_flags (value);
       break;
 
@@ -914,7 +932,7 @@ q_task_group_class_init (QTaskGroupClass *klass)
 
   /* Sees to what is done once. */
   g_type_class_unref (g_type_class_ref (Q_TYPE_TASK));
-  q_task_member_funcs = &member_funcs;
+  q_task_member_funcs = &q_task_group_member_funcs;
 
   /**
    * QTaskGroup:flags:
@@ -923,7 +941,7 @@ q_task_group_class_init (QTaskGroupClass *klass)
    *
    * Since: 1.0
    */
-  props[PROP_FLAGS] =
+  props[Q_TASK_GROUP_PROP_FLAGS] =
     g_param_spec_flags ("flags", NULL, NULL, Q_TYPE_TASK_GROUP_FLAGS, Q_TASK_GROUP_DEFAULT,
                         G_PARAM_READWRITE | G_PARAM_CONSTRUCT_ONLY | G_PARAM_STATIC_STRINGS);
 
@@ -936,7 +954,7 @@ q_task_group_class_init (QTaskGroupClass *klass)
    *
    * Since: 1.0
    */
-  props[PROP_PROGRESS] =
+  props[Q_TASK_GROUP_PROP_PROGRESS] =
     g_param_spec_double ("progress", NULL, NULL, 0.0, 1.0, 0.0,
                          G_PARAM_READABLE | G_PARAM_STATIC_STRINGS);
 
@@ -947,7 +965,7 @@ q_task_group_class_init (QTaskGroupClass *klass)
    *
    * Since: 1.0
    */
-  props[PROP_IS_CLOSED] =
+  props[Q_TASK_GROUP_PROP_IS_CLOSED] =
     g_param_spec_boolean ("is-closed", NULL, NULL, FALSE,
                           G_PARAM_READABLE | G_PARAM_STATIC_STRINGS);
 
@@ -958,29 +976,18 @@ q_task_group_class_init (QTaskGroupClass *klass)
    *
    * Since: 1.0
    */
-  props[PROP_N_ITEMS] =
+  props[Q_TASK_GROUP_PROP_N_ITEMS] =
     g_param_spec_uint ("n-items", NULL, NULL, 0, G_MAXUINT, 0,
                        G_PARAM_READABLE | G_PARAM_STATIC_STRINGS);
 
-  g_object_class_install_properties (object_class, N_PROPS, props);
+  g_object_class_install_properties (object_class, Q_TASK_GROUP_N_PROPS, props);
 }
 
 static void
 q_task_group_init (QTaskGroup *group)
 {
-  QTaskGroupCore *core = g_new0 (QTaskGroupCore, 1);
-
-  group->core = core;
-  group->list = g_sequence_new (member_unref_notify);
-
-  core->ref_count = 1;
-  core->dispatch = q_task_dispatch_ref_for_context (g_main_context_get_thread_default ());
-  core->thread_id = q_task_dispatch_get_thread_id ();
-  core->notified_at = G_MININT64 / 2;
-  g_weak_ref_init (&core->group, group);
-  g_mutex_init (&core->lock);
-  g_cond_init (&core->cond);
-  g_queue_init (&core->waiters);
+  group->core = q_task_group_core_new (group);
+  group->list = q_task_group_list_new ();
 }
 
 static GType
@@ -1010,8 +1017,8 @@ q_task_group_get_item (GListModel *model,
   return g_object_ref (member->task);
 }
 
-static void
-q_task_group_list_model_init (GListModelInterface *iface)
+void
+q_task_group_list_init_model (GListModelInterface *iface)
 {
   iface->get_item_type = q_task_group_get_item_type;
   iface->get_n_items = q_task_group_get_n_items;
@@ -1159,7 +1166,7 @@ link_locked (QTaskMember *member,
   core->n_running++;
   member->progress = q_task_get_progress (member->task);
   core->progress += member->progress;
-  add_pending_locked (member);
+  q_task_group_list_add_pending_locked (member);
 
   if (q_task_get_word (q_task_get_private (member->task)) & Q_TASK_WORD_FIXED)
     fix_locked (member, error);
@@ -1168,9 +1175,9 @@ link_locked (QTaskMember *member,
                         q_task_member_ref (member));
 }
 
-static QTaskMember *
-member_new (QTaskGroupCore *core,
-            QTask *task)
+QTaskMember *
+q_task_member_new (QTaskGroupCore *core,
+                   QTask *task)
 {
   QTaskMember *member = g_atomic_rc_box_new0 (QTaskMember);
 
@@ -1233,7 +1240,7 @@ q_task_group_add (QTaskGroup *group,
   core = group->core;
   priv = q_task_get_private (task);
   q_task_ensure_extra (priv);
-  member = member_new (core, task);
+  member = q_task_member_new (core, task);
 
   ownership = q_task_dispatch_acquire (core->dispatch, core->thread_id);
   late = ownership != Q_TASK_OWNER_NOT ? Q_TASK_WORD_COMPLETING : Q_TASK_WORD_FIXED;
@@ -1284,18 +1291,18 @@ q_task_group_add (QTaskGroup *group,
   if (is_cancelled)
     q_task_cancel (task);
   else
-    cancel_on_error (core, NULL);
+    q_task_group_core_cancel_on_error (core, NULL);
 
   if (ownership != Q_TASK_OWNER_NOT)
     {
       g_object_ref (group);
-      update_list (group);
-      progress_changed (core);
+      q_task_group_list_update (group);
+      q_task_group_core_progress_changed (core);
       g_object_unref (group);
     }
   else
     {
-      tell_owner (core);
+      q_task_group_core_tell_owner (core);
     }
 
   q_task_dispatch_release (core->dispatch, ownership);
@@ -1324,7 +1331,7 @@ q_task_group_cancel (QTaskGroup *group)
     return;
 
   g_object_ref (group);
-  cancel (group->core, NULL);
+  q_task_group_core_cancel (group->core, NULL);
   g_object_unref (group);
 }
 
@@ -1373,6 +1380,6 @@ q_task_group_close (QTaskGroup *group)
     }
   else
     {
-      tell_owner (core);
+      q_task_group_core_tell_owner (core);
     }
 }
