@@ -100,14 +100,7 @@ unlink_locked (QTaskMember *member)
   core->n_running--;
   core->progress = core->n_running > 0 ? core->progress - member->progress : 0;
 
-  if (member->is_unstarted)
-    core->n_unstarted--;
-  if (member->is_over)
-    core->n_over--;
-  member->is_unstarted = member->is_over = FALSE;
-
-  if (q_task_node_is_queued (&member->timed))
-    q_task_queue_remove (&core->timed, &member->timed);
+  q_task_member_ignore_locked (member);
 }
 
 /* A new reference to the member of the task, or NULL */

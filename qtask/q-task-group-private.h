@@ -133,6 +133,7 @@ void            q_task_group_core_flush_progress (QTaskGroupCore *core);
 void            q_task_member_watch         (QTaskMember        *member);
 void            q_task_member_unwatch       (QTaskMember        *member);
 void            q_task_member_wake_locked   (QTaskMember        *member);
+void            q_task_member_ignore_locked (QTaskMember        *member);
 void            q_task_group_core_tell      (QTaskGroupCore     *core);
 
 /* q-task-group-member.c */
