@@ -641,33 +641,6 @@ test_threads_fail_now_and_then (void)
 
 /* Descriptors */
 
-static GArray *taken;
-
-/* Takes all descriptors there are, after having seen to it that they are few. */
-static void
-take_descriptors (void)
-{
-  struct rlimit limit;
-  int fd;
-
-  g_assert_cmpint (getrlimit (RLIMIT_NOFILE, &limit), ==, 0);
-  limit.rlim_cur = MIN (limit.rlim_cur, 200);
-  g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &limit), ==, 0);
-
-  taken = g_array_new (FALSE, FALSE, sizeof fd);
-  while ((fd = open ("/dev/null", O_RDONLY | O_CLOEXEC)) != -1)
-    g_array_append_val (taken, fd);
-  g_assert_cmpint (errno, ==, EMFILE);
-}
-
-static void
-give_descriptors_back (void)
-{
-  for (guint i = 0; i < taken->len; i++)
-    close (g_array_index (taken, int, i));
-  g_clear_pointer (&taken, g_array_unref);
-}
-
 static gboolean
 diverse_worker (QTask *task,
                 gpointer count,
@@ -736,7 +709,7 @@ test_no_descriptors (void)
 
   /* A main loop has a descriptor; there is one before they are gone. */
   g_main_context_iteration (NULL, FALSE);
-  take_descriptors ();
+  test_take_descriptors ();
 
   pool = q_task_pool_new ("many", 6, 0);
   serial = q_task_pool_new_serial ("serial");
@@ -802,7 +775,7 @@ test_no_descriptors (void)
 
   /* They were gone all the time. */
   g_assert_cmpint (open ("/dev/null", O_RDONLY | O_CLOEXEC), ==, -1);
-  give_descriptors_back ();
+  test_give_descriptors_back ();
 }
 
 /* The same for a worker that waits for a pool to be drained, which takes a task that is

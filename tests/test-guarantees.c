@@ -16,48 +16,6 @@
 
 #include "test-util.h"
 
-/* A task without a callback, pushed */
-static QTask *
-push_new (QTaskPool *pool,
-          QTaskWorker worker,
-          gpointer opaque)
-{
-  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
-
-  test_pool_push (pool, task, worker, opaque, NULL);
-
-  return task;
-}
-
-static QTask *
-push_hold (QTaskPool *pool,
-           TestHold *hold)
-{
-  QTask *task = push_new (pool, test_hold_worker, hold);
-
-  test_gate_wait (&hold->entered);
-
-  return task;
-}
-
-static void
-release (QTask *task,
-         TestHold *hold)
-{
-  test_gate_open (&hold->release);
-  test_finish (task);
-}
-
-static guint
-pool_parked (QTaskPool *pool)
-{
-  QTaskPoolStats stats = { 0 };
-
-  q_task_pool_get_stats (pool, &stats);
-
-  return stats.parked;
-}
-
 static void
 count_cb (QTask *task,
           gpointer count)
@@ -143,7 +101,7 @@ test_error_beats_result (void)
     {
       ErrorAndResult both = { TEST_FATE_INIT, i == 0 };
       g_autoptr (GError) error = NULL;
-      QTask *task = push_new (pool, error_and_result_worker, &both);
+      QTask *task = test_pool_push_new (pool, error_and_result_worker, &both);
 
       test_run_until (NULL, q_task_get_completed (task));
       g_assert_true (q_task_had_error (task));
@@ -162,7 +120,7 @@ test_nothing_set_is_success (void)
   QTaskPool *pool = q_task_pool_new ("nothing", 1, 0);
   g_autoptr (GError) error = NULL;
   QTask *by_hand = q_task_new (NULL, NULL, NULL, NULL);
-  QTask *by_worker = push_new (pool, test_empty_worker, NULL);
+  QTask *by_worker = test_pool_push_new (pool, test_empty_worker, NULL);
 
   q_task_complete (by_hand);
   g_assert_true (q_task_get_completed (by_hand));
@@ -613,7 +571,7 @@ test_worker_is_no_owner (void)
 
   makes.other = q_task_pool_new ("other", 1, 0);
   test_pool_push (pool, task, worker_makes_worker, &makes, NULL);
-  test_poll_until (pool_parked (pool) == 1);
+  test_poll_until (test_pool_stats (pool).parked == 1);
   g_assert_true (g_main_context_acquire (NULL));
   g_main_context_release (NULL);
   test_gate_open (&makes.hold.release);
@@ -911,7 +869,7 @@ test_handed_over (gconstpointer data)
   QTask *held = NULL, *task;
 
   if (end == END_WITHDRAWN)
-    held = push_hold (pool, &hold);
+    held = test_pool_push_hold (pool, &hold);
 
   task = handed_make (handed);
   handed->drops_in_callback = drop == DROP_IN_CALLBACK;
@@ -965,7 +923,7 @@ test_handed_over (gconstpointer data)
 
   /* The worker is at its end, and holds nothing back. */
   if (held != NULL)
-    release (held, &hold);
+    test_release (held, &hold);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
 
   if (drop == DROP_ELSEWHERE)
@@ -1120,7 +1078,7 @@ test_last_unref_in_handler (gconstpointer data)
   QTask *held = NULL, *task;
 
   if (!running)
-    held = push_hold (pool, &hold);
+    held = test_pool_push_hold (pool, &hold);
 
   task = handed_make (handed);
   cancellable = g_object_ref (own ? q_task_get_stop_cancellable (task) : handed->given);
@@ -1147,7 +1105,7 @@ test_last_unref_in_handler (gconstpointer data)
   handed_free (handed);
 
   if (held != NULL)
-    release (held, &hold);
+    test_release (held, &hold);
   test_pool_drop (pool);
 }
 
@@ -1618,7 +1576,7 @@ test_loop_sleeps (void)
   tasks[0] = q_task_new (NULL, NULL, NULL, NULL);
   q_task_set_timeout (tasks[0], 20 * 1000);
   test_pool_push (pool, tasks[0], test_hold_worker, &hold, NULL);
-  tasks[1] = push_new (pool, test_hold_worker, &hold);
+  tasks[1] = test_pool_push_new (pool, test_hold_worker, &hold);
   q_task_set_progress_interval (tasks[1], 20 * 1000);
   q_task_set_progress (tasks[1], 0.1, NULL);
   test_run_pending (NULL);
@@ -1675,10 +1633,10 @@ test_nested_loop (gconstpointer data)
   QTask *held;
 
   /* Either all are there in one burst, or they come while the nested loop runs. */
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   test_pool_push (pool, task, test_empty_worker, NULL, NULL);
   for (guint i = 0; i < G_N_ELEMENTS (nested.others); i++)
-    nested.others[i] = push_new (pool, test_empty_worker, NULL);
+    nested.others[i] = test_pool_push_new (pool, test_empty_worker, NULL);
   test_gate_open (&hold.release);
   if (at_once)
     g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
@@ -1803,7 +1761,7 @@ test_wait_in_worker (gconstpointer depth)
   test_finish (task);
 
   /* And the pool is as good as before. */
-  test_finish (push_new (pool, test_empty_worker, NULL));
+  test_finish (test_pool_push_new (pool, test_empty_worker, NULL));
   test_pool_drop (pool);
 }
 
@@ -1847,11 +1805,11 @@ test_only_own_threads_help (void)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *task, *waiting;
 
-  held = push_hold (pool, &hold);
-  task = push_new (pool, thread_worker, &thread);
+  held = test_pool_push_hold (pool, &hold);
+  task = test_pool_push_new (pool, thread_worker, &thread);
   waiter.awaited = task;
-  waiting = push_new (other, thread_wait_worker, &waiter);
-  test_poll_until (pool_parked (other) == 1);
+  waiting = test_pool_push_new (other, thread_wait_worker, &waiter);
+  test_poll_until (test_pool_stats (other).parked == 1);
   g_assert_null (g_atomic_pointer_get (&thread));
 
   test_gate_open (&hold.release);
@@ -1875,10 +1833,10 @@ test_compensated (void)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *waiting, *tasks[20];
 
-  held = push_hold (other, &hold);
-  waiting = push_new (pool, test_wait_worker, held);
+  held = test_pool_push_hold (other, &hold);
+  waiting = test_pool_push_new (pool, test_wait_worker, held);
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    tasks[i] = push_new (pool, test_empty_worker, NULL);
+    tasks[i] = test_pool_push_new (pool, test_empty_worker, NULL);
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
     test_finish (tasks[i]);
 
@@ -1899,11 +1857,11 @@ test_all_parked (void)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *waiting[30];
 
-  held = push_hold (other, &hold);
+  held = test_pool_push_hold (other, &hold);
   for (guint i = 0; i < G_N_ELEMENTS (waiting); i++)
-    waiting[i] = push_new (pool, test_wait_worker, held);
-  test_poll_until (pool_parked (pool) == G_N_ELEMENTS (waiting));
-  test_finish (push_new (pool, test_empty_worker, NULL));
+    waiting[i] = test_pool_push_new (pool, test_wait_worker, held);
+  test_poll_until (test_pool_stats (pool).parked == G_N_ELEMENTS (waiting));
+  test_finish (test_pool_push_new (pool, test_empty_worker, NULL));
 
   test_gate_open (&hold.release);
   for (guint i = 0; i < G_N_ELEMENTS (waiting); i++)
@@ -2055,15 +2013,15 @@ test_ring_through_queue (gconstpointer data)
   for (int i = 0; i < 2; i++)
     {
       waiters[i] = (GateWaiter){ TEST_HOLD_INIT, NULL, NULL };
-      tasks[i] = push_new (pools[i], gate_waiter_worker, &waiters[i]);
+      tasks[i] = test_pool_push_new (pools[i], gate_waiter_worker, &waiters[i]);
       test_gate_wait (&waiters[i].hold.entered);
     }
-  queued = push_new (pools[0], test_empty_worker, NULL);
+  queued = test_pool_push_new (pools[0], test_empty_worker, NULL);
   waiters[0].awaited = tasks[1];
   waiters[1].awaited = queued;
 
   test_gate_open (&waiters[first].hold.release);
-  test_poll_until (pool_parked (pools[first]) == 1);
+  test_poll_until (test_pool_stats (pools[first]).parked == 1);
   test_gate_open (&waiters[!first].hold.release);
 
   test_finish (tasks[0]);
@@ -2092,7 +2050,7 @@ test_ring_closed_by_push (void)
   for (int i = 0; i < 2; i++)
     {
       waiters[i] = (GateWaiter){ TEST_HOLD_INIT, NULL, NULL };
-      tasks[i] = push_new (pools[i], gate_waiter_worker, &waiters[i]);
+      tasks[i] = test_pool_push_new (pools[i], gate_waiter_worker, &waiters[i]);
       test_gate_wait (&waiters[i].hold.entered);
     }
   waiters[0].awaited = tasks[1];
@@ -2100,7 +2058,7 @@ test_ring_closed_by_push (void)
   for (int i = 0; i < 2; i++)
     {
       test_gate_open (&waiters[i].hold.release);
-      test_poll_until (pool_parked (pools[i]) == 1);
+      test_poll_until (test_pool_stats (pools[i]).parked == 1);
     }
 
   if (!q_task_pool_push (pools[0], late, test_empty_worker, NULL, NULL, &error))
@@ -2144,11 +2102,11 @@ test_wait_for_helper (void)
 
   {
     TestHold hold = TEST_HOLD_INIT;
-    QTask *held = push_hold (pool, &hold);
+    QTask *held = test_pool_push_hold (pool, &hold);
 
     test_pool_push (pool, outer, test_wait_worker, inner, NULL);
     test_pool_push (pool, inner, test_wait_worker, outer, NULL);
-    release (held, &hold);
+    test_release (held, &hold);
   }
 
   test_run_until (NULL, q_task_get_completed (outer) && q_task_get_completed (inner));
@@ -2182,7 +2140,7 @@ test_wait_in_serial_pool (void)
   TestReport report = TEST_REPORT_INIT;
   QTask *task, *done, *waiting;
 
-  done = push_new (pool, test_empty_worker, NULL);
+  done = test_pool_push_new (pool, test_empty_worker, NULL);
   test_run_until (NULL, q_task_get_completed (done));
 
   task = q_task_new (NULL, test_report_cb, &report, NULL);
@@ -2301,11 +2259,11 @@ test_wait_for_space_in_worker (gconstpointer serial)
   gint64 end_time;
 
   q_task_pool_set_max_queued (pool, 2);
-  held = push_hold (pool, &hold);
-  task = push_new (pool, wait_for_space_worker, pool);
-  queued = push_new (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  task = test_pool_push_new (pool, wait_for_space_worker, pool);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   q_task_pool_set_max_queued (pool, 1);
-  release (held, &hold);
+  test_release (held, &hold);
 
   end_time = g_get_monotonic_time () + 5 * G_TIME_SPAN_SECOND;
   while (!q_task_get_completed (task) && g_get_monotonic_time () < end_time)
@@ -2356,11 +2314,11 @@ test_wait_in_worker_given_up (void)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *task;
 
-  held = push_hold (other, &hold);
+  held = test_pool_push_hold (other, &hold);
   given_up.awaited = held;
   task = q_task_new (NULL, test_report_cb, &report, NULL);
   test_pool_push (pool, task, given_up_worker, &given_up, NULL);
-  test_poll_until (pool_parked (pool) == 1);
+  test_poll_until (test_pool_stats (pool).parked == 1);
   g_cancellable_cancel (cancellable);
   test_run_until (NULL, report.called);
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
@@ -2376,7 +2334,7 @@ test_wait_in_worker_given_up (void)
   test_report_clear (&report);
   test_finish (task);
 
-  release (held, &hold);
+  test_release (held, &hold);
   test_pool_drop (pool);
   test_pool_drop (other);
 }
@@ -2391,10 +2349,10 @@ test_serial_pool_waits_alone (void)
   QTask *held, *waiting, *next;
   gint64 end_time;
 
-  held = push_hold (other, &hold);
-  waiting = push_new (pool, test_wait_worker, held);
-  test_poll_until (pool_parked (pool) == 1);
-  next = push_new (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (other, &hold);
+  waiting = test_pool_push_new (pool, test_wait_worker, held);
+  test_poll_until (test_pool_stats (pool).parked == 1);
+  next = test_pool_push_new (pool, test_empty_worker, NULL);
 
   end_time = g_get_monotonic_time () + 50 * 1000;
   while (g_get_monotonic_time () < end_time)
@@ -2422,20 +2380,20 @@ test_helper_is_not_parked (void)
   QTask *waiting, *other, *task;
 
   task = q_task_new (NULL, NULL, NULL, NULL);
-  waiting = push_new (pool, test_wait_worker, task);
-  test_poll_until (pool_parked (pool) == 1);
-  other = push_hold (pool, &other_hold);
+  waiting = test_pool_push_new (pool, test_wait_worker, task);
+  test_poll_until (test_pool_stats (pool).parked == 1);
+  other = test_pool_push_hold (pool, &other_hold);
 
   /* The start wakes who waits, perhaps before there is something to help with; so does this. */
   test_pool_push (pool, task, test_hold_worker, &hold, NULL);
   q_task_set_timeout (task, G_TIME_SPAN_HOUR);
   test_gate_wait (&hold.entered);
-  g_assert_cmpuint (pool_parked (pool), ==, 0);
+  g_assert_cmpuint (test_pool_stats (pool).parked, ==, 0);
 
   test_gate_open (&hold.release);
   test_finish (waiting);
   test_finish (task);
-  release (other, &other_hold);
+  test_release (other, &other_hold);
   test_pool_drop (pool);
 }
 
@@ -2459,11 +2417,11 @@ test_oneself_after_helping (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *waiting, *awaited;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   awaited = q_task_new (NULL, NULL, NULL, NULL);
-  waiting = push_new (pool, wait_twice_worker, awaited);
+  waiting = test_pool_push_new (pool, wait_twice_worker, awaited);
   test_pool_push (pool, awaited, test_empty_worker, NULL, NULL);
-  release (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, q_task_get_completed (waiting) && q_task_get_completed (awaited));
   g_assert_true (q_task_propagate_error (waiting, &error));
@@ -2479,9 +2437,9 @@ test_wait_for_driven (void)
 {
   QTaskPool *pool = q_task_pool_new ("driven", 1, 0);
   QTask *task = q_task_new (NULL, NULL, NULL, NULL);
-  QTask *waiting = push_new (pool, test_wait_worker, task);
+  QTask *waiting = test_pool_push_new (pool, test_wait_worker, task);
 
-  test_poll_until (pool_parked (pool) == 1);
+  test_poll_until (test_pool_stats (pool).parked == 1);
   q_task_complete (task);
   test_run_until (NULL, q_task_get_completed (waiting));
   g_assert_false (q_task_had_error (waiting));
@@ -2510,7 +2468,7 @@ progress_until_seen_worker (QTask *task,
   OwnerInWorker *self = data;
 
   /* By then it is parked. */
-  test_poll_until (pool_parked (self->pool) == 1);
+  test_poll_until (test_pool_stats (self->pool).parked == 1);
   q_task_set_progress (task, 0.5, NULL);
   test_gate_wait (&self->seen);
 
@@ -2525,7 +2483,7 @@ note_parked_cb (QTask *task,
   OwnerInWorker *self = data;
 
   self->n_notified++;
-  self->n_parked = MAX (self->n_parked, pool_parked (self->pool));
+  self->n_parked = MAX (self->n_parked, test_pool_stats (self->pool).parked);
   test_gate_open (&self->seen);
 }
 
@@ -2559,7 +2517,7 @@ test_owner_in_worker_is_not_parked (void)
   OwnerInWorker self = {
     q_task_pool_new ("owner", 1, 0), q_task_pool_new ("other", 1, 0), TEST_GATE_INIT, 0, 0
   };
-  QTask *task = push_new (self.pool, owner_worker, &self);
+  QTask *task = test_pool_push_new (self.pool, owner_worker, &self);
   g_autoptr (GError) error = NULL;
 
   test_run_until (NULL, q_task_get_completed (task));
@@ -2650,11 +2608,11 @@ test_no_ring_with_former_wait (void)
   QTask *task;
 
   former.other = q_task_new (NULL, test_report_cb, &report, NULL);
-  task = push_new (pool, former_waiter_worker, &former);
+  task = test_pool_push_new (pool, former_waiter_worker, &former);
   test_gate_wait (&former.hold.entered);
 
   test_pool_push (pool, former.other, test_wait_worker, task, NULL);
-  test_poll_until (pool_parked (pool) == 1 || q_task_poll (former.other) >= Q_TASK_STATE_FINISHED);
+  test_poll_until (test_pool_stats (pool).parked == 1 || q_task_poll (former.other) >= Q_TASK_STATE_FINISHED);
   test_gate_open (&former.hold.release);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
@@ -2677,7 +2635,7 @@ test_withdrawn (gconstpointer given)
   QTaskPoolStats stats = { 0 };
   QTask *held, *task;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   task = g_object_new (Q_TYPE_TASK, "cancellable", given ? cancellable : NULL, NULL);
   q_task_set_func (task, test_report_cb, &report, NULL);
   test_pool_push (pool, task, test_hold_worker, &fate, test_fate_notify);
@@ -2700,7 +2658,7 @@ test_withdrawn (gconstpointer given)
   test_report_clear (&report);
   test_assert_destroyed_here (&fate);
   test_finish (task);
-  release (held, &hold);
+  test_release (held, &hold);
   test_pool_drop (pool);
 }
 
@@ -2734,7 +2692,7 @@ test_withdrawal_wakes (void)
   QTask *held, *task;
   GThread *thread;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   task = q_task_new (NULL, test_report_cb, &report, NULL);
   test_pool_push (pool, task, test_empty_worker, NULL, NULL);
 
@@ -2751,7 +2709,7 @@ test_withdrawal_wakes (void)
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   test_report_clear (&report);
   test_finish (task);
-  release (held, &hold);
+  test_release (held, &hold);
   test_pool_drop (pool);
 }
 
@@ -2795,7 +2753,7 @@ test_run_cancelled (gconstpointer async)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *tasks[5];
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 5; i++)
     {
       if (async != NULL)
@@ -2817,7 +2775,7 @@ test_run_cancelled (gconstpointer async)
     q_task_cancel (tasks[3]);
   g_assert_cmpint (q_task_poll (tasks[3]), ==, Q_TASK_STATE_QUEUED);
 
-  release (held, &hold);
+  test_release (held, &hold);
   for (int i = 0; i < 5; i++)
     test_run_until (NULL, q_task_get_completed (tasks[i]));
   g_assert_cmpint (sequence.n, ==, 5);
@@ -2942,7 +2900,7 @@ test_cancel_in_handler (gconstpointer data)
   QTask *held = NULL, *task;
 
   if (!running)
-    held = push_hold (pool, &hold);
+    held = test_pool_push_hold (pool, &hold);
 
   task = g_object_new (Q_TYPE_TASK, "cancellable", cancellable, NULL);
   given.task = own.task = task;
@@ -2961,7 +2919,7 @@ test_cancel_in_handler (gconstpointer data)
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   test_report_clear (&report);
   if (held != NULL)
-    release (held, &hold);
+    test_release (held, &hold);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
   test_run_pending (NULL);
   test_finish (task);
@@ -3058,7 +3016,7 @@ test_run_cancelled_before (void)
   QTask *tasks[2], *held;
   int n_ran = 0;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 2; i++)
     {
       tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
@@ -3067,7 +3025,7 @@ test_run_cancelled_before (void)
         q_task_cancel (tasks[i]);
       test_pool_push (pool, tasks[i], test_count_worker, &n_ran, NULL);
     }
-  release (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, reports[0].called && reports[1].called);
   g_assert_cmpint (n_ran, ==, 2);
   g_assert_cmpint (reports[1].serial, <, reports[0].serial);
@@ -3273,7 +3231,7 @@ test_cancel_while_pushed (void)
   GThread *threads[2];
   QTask *held;
 
-  held = push_hold (race.pool, &hold);
+  held = test_pool_push_hold (race.pool, &hold);
   pthread_barrier_init (&race.begin, NULL, 3);
   pthread_barrier_init (&race.end, NULL, 3);
   threads[0] = g_thread_new ("push", pushing_thread, &race);
@@ -3305,7 +3263,7 @@ test_cancel_while_pushed (void)
     g_thread_join (threads[i]);
   pthread_barrier_destroy (&race.begin);
   pthread_barrier_destroy (&race.end);
-  release (held, &hold);
+  test_release (held, &hold);
   g_assert_cmpint (race.n_ran, ==, 0);
   test_pool_drop (race.pool);
 }
@@ -3382,7 +3340,7 @@ test_cancel_while_taken (void)
   for (int i = 0; i < race.n_rounds; i++)
     {
       TestHold hold = TEST_HOLD_INIT;
-      QTask *held = push_hold (pool, &hold);
+      QTask *held = test_pool_push_hold (pool, &hold);
 
       for (int j = 0; j < N_RACED; j++)
         {
@@ -3394,7 +3352,7 @@ test_cancel_while_taken (void)
           test_pool_push (pool, race.tasks[j], check_worker, &n_ran, NULL);
         }
       pthread_barrier_wait (&race.begin);
-      release (held, &hold);
+      test_release (held, &hold);
       pthread_barrier_wait (&race.end);
 
       test_run_until (NULL, n_called == (i + 1) * 2 * N_RACED);
@@ -3429,7 +3387,7 @@ test_cancel_while_owner_waits (gconstpointer data)
 
   /* Those that run although they were cancelled stay in the queue all the time. */
   if (!run_cancelled || returns)
-    held = push_hold (pool, &hold);
+    held = test_pool_push_hold (pool, &hold);
 
   pthread_barrier_init (&race.begin, NULL, 2);
   pthread_barrier_init (&race.end, NULL, 2);
@@ -3458,7 +3416,7 @@ test_cancel_while_owner_waits (gconstpointer data)
   pthread_barrier_destroy (&race.begin);
   pthread_barrier_destroy (&race.end);
   if (held != NULL)
-    release (held, &hold);
+    test_release (held, &hold);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
   test_run_pending (NULL);
   g_assert_cmpint (n_called, ==, race.n_rounds);
@@ -3476,7 +3434,7 @@ test_cancel_many_queued (void)
   int n_called = 0, n_ran = 0;
   QTask *held;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < n; i++)
     {
       tasks[i] = q_task_new (NULL, count_cb, &n_called, NULL);
@@ -3500,7 +3458,7 @@ test_cancel_many_queued (void)
     }
   test_run_until (NULL, n_called == n);
   g_assert_cmpint (n_ran, ==, 0);
-  release (held, &hold);
+  test_release (held, &hold);
   test_pool_drop (pool);
 }
 
@@ -3571,7 +3529,7 @@ test_no_descriptors (void)
   n_before = test_count_descriptors ();
 
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    tasks[i] = push_new (pool, test_hold_worker, &hold);
+    tasks[i] = test_pool_push_new (pool, test_hold_worker, &hold);
   test_gate_wait_for (&hold.entered, N_THREADS);
   g_assert_cmpint (test_count_descriptors (), ==, n_before);
 
@@ -3599,7 +3557,7 @@ test_bounded_queue (void)
   int n_called = 0, n_refused = 0, n_ran = 0, n_destroyed = 0;
   QTask *held;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 100; i++)
     {
       g_autoptr (QTask) task = q_task_new (NULL, count_cb, &n_called, NULL);
@@ -3614,7 +3572,7 @@ test_bounded_queue (void)
     }
 
   g_assert_cmpint (n_refused, ==, 90);
-  release (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, n_called == 100);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 10);
   g_assert_cmpint (n_destroyed, ==, 0);
@@ -3650,7 +3608,7 @@ test_million_priorities (void)
   QTask *held;
 
   n_out_of_order = 0;
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < n; i++)
     {
       g_autoptr (QTask) task = q_task_new (NULL, count_cb, &n_called, NULL);
@@ -3661,7 +3619,7 @@ test_million_priorities (void)
     }
   g_test_message ("%d were queued in %d ms", n, (int) ((g_get_monotonic_time () - begin) / 1000));
 
-  release (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, n_called == n);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, n);
   g_assert_cmpint (g_atomic_int_get (&n_out_of_order), ==, 0);
@@ -3729,7 +3687,7 @@ test_context_goes_while_queued (gconstpointer keeps)
   ShortContext context;
   QTask *held, *task;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
 
   short_context_init (&context);
   task = handed_make (handed);
@@ -3764,7 +3722,7 @@ test_context_goes_while_queued (gconstpointer keeps)
   g_assert_cmpint (handed->called, ==, 0);
   g_assert_cmpint (test_gate_get_count (&handed->hold.entered), ==, 0);
   handed_free (handed);
-  release (held, &hold);
+  test_release (held, &hold);
   test_pool_drop (pool);
 }
 
@@ -3779,7 +3737,7 @@ test_context_goes_while_queued_to_run (void)
   int n_ran = 0;
   QTask *held, *task;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
 
   short_context_init (&context);
   task = q_task_new_async (NULL, NULL, test_report_async_cb, &report);
@@ -3790,7 +3748,7 @@ test_context_goes_while_queued_to_run (void)
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
   g_assert_finalize_object (task);
 
-  release (held, &hold);
+  test_release (held, &hold);
   test_pool_drop (pool);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
   g_assert_cmpint (report.called, ==, 0);
@@ -3813,7 +3771,7 @@ test_context_goes_alone (void)
   test_pool_push (pool, tasks[1], test_empty_worker, NULL, NULL);
 
   short_context_init (&context);
-  task = push_new (pool, test_empty_worker, NULL);
+  task = test_pool_push_new (pool, test_empty_worker, NULL);
   g_main_context_pop_thread_default (context.context);
   short_context_end (&context, NULL);
   g_assert_finalize_object (task);
@@ -4176,7 +4134,7 @@ test_pain_strangers (void)
   test_gate_wait_for (&hold.entered, (int) G_N_ELEMENTS (strangers));
 
   for (int i = 0; i < 100; i++)
-    test_finish (push_new (pool, test_empty_worker, NULL));
+    test_finish (test_pool_push_new (pool, test_empty_worker, NULL));
 
   test_gate_open (&hold.release);
   for (guint i = 0; i < G_N_ELEMENTS (strangers); i++)
@@ -4280,7 +4238,7 @@ test_pain_stop_loses (void)
   QTask *running[2];
 
   for (int i = 0; i < 2; i++)
-    running[i] = push_new (pool, test_stoppable_worker, &hold);
+    running[i] = test_pool_push_new (pool, test_stoppable_worker, &hold);
   test_gate_wait_for (&hold.entered, 2);
   for (int i = 0; i < n; i++)
     {
@@ -4311,7 +4269,7 @@ test_pain_invisible (void)
   q_task_set_name (held, "at work");
   test_pool_push (pool, held, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
-  queued = push_new (pool, test_empty_worker, NULL);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   q_task_pool_get_stats (pool, &stats);
   g_assert_cmpuint (stats.running, ==, 1);
@@ -4324,7 +4282,7 @@ test_pain_invisible (void)
   g_assert_nonnull (strstr (dump, "at work"));
   g_clear_pointer (&list, g_ptr_array_unref);
 
-  release (held, &hold);
+  test_release (held, &hold);
   test_finish (queued);
   test_pool_drop (pool);
 }

@@ -19,62 +19,6 @@ many (void)
   return test_is_slow () ? N_MANY / 20 : N_MANY;
 }
 
-/* A task that is pushed, and must be */
-static QTask *
-pool_run (QTaskPool *pool,
-          QTaskWorker worker,
-          gpointer opaque)
-{
-  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
-  g_autoptr (GError) error = NULL;
-  gboolean pushed;
-
-  pushed = q_task_pool_push (pool, task, worker, opaque, NULL, &error);
-  g_assert_no_error (error);
-  g_assert_true (pushed);
-
-  return task;
-}
-
-static QTask *
-run_hold (QTaskPool *pool,
-          TestHold *hold)
-{
-  QTask *task = pool_run (pool, test_hold_worker, hold);
-
-  test_gate_wait (&hold->entered);
-
-  return task;
-}
-
-static void
-release_hold (QTask *task,
-              TestHold *hold)
-{
-  test_gate_open (&hold->release);
-  test_finish (task);
-}
-
-static guint
-pool_threads (QTaskPool *pool)
-{
-  QTaskPoolStats stats = { 0 };
-
-  q_task_pool_get_stats (pool, &stats);
-
-  return stats.threads;
-}
-
-static guint
-pool_parked (QTaskPool *pool)
-{
-  QTaskPoolStats stats = { 0 };
-
-  q_task_pool_get_stats (pool, &stats);
-
-  return stats.parked;
-}
-
 /* What a callback counts, and what a destroy notify counts */
 static void
 count_cb (QTask *task,
@@ -327,7 +271,7 @@ test_keeps_its_tasks (void)
   int n_called = 0;
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
 
   for (int i = 0; i < 10; i++)
     {
@@ -336,7 +280,7 @@ test_keeps_its_tasks (void)
       g_assert_true (q_task_pool_push (pool, task, test_empty_worker, NULL, NULL, NULL));
     }
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, n_called == 10);
   test_pool_drop (pool);
 }
@@ -426,7 +370,7 @@ test_push_cancelled (void)
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
 
   q_task_cancel (task);
   q_task_set_task_data (task, &hold, NULL);
@@ -442,7 +386,7 @@ test_push_cancelled (void)
   g_assert_cmpint (test_gate_get_count (&hold.entered), ==, 1);
   test_report_clear (&report);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_finish (task);
   test_pool_drop (pool);
 }
@@ -518,10 +462,10 @@ test_priority_order (void)
   int n_called = 0;
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
     push_logged (pool, log, (int) i, priorities[i], &n_called);
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, n_called == G_N_ELEMENTS (priorities));
   assert_order (log, order, G_N_ELEMENTS (order));
@@ -541,10 +485,10 @@ test_extreme_priorities (void)
   int n_called = 0;
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
     push_logged (pool, log, (int) i, priorities[i], &n_called);
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, n_called == G_N_ELEMENTS (priorities));
   assert_order (log, order, G_N_ELEMENTS (order));
@@ -560,10 +504,10 @@ test_first_in_first_out (void)
   int n = (int) many () / 10, n_called = 0;
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < n; i++)
     push_logged (pool, log, i, -7, &n_called);
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, n_called == n);
   for (int i = 0; i < n; i++)
@@ -582,13 +526,13 @@ test_many_priorities (void)
   g_autofree int *priorities = g_new (int, n);
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < n; i++)
     {
       priorities[i] = g_test_rand_int_range (-50, 50);
       push_logged (pool, log, i, priorities[i], &n_called);
     }
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, n_called == n);
   for (int i = 1; i < n; i++)
@@ -613,12 +557,12 @@ test_urgent_overtakes (void)
   int n_called = 0;
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 3; i++)
     push_logged (pool, log, i, G_PRIORITY_DEFAULT, &n_called);
   push_logged (pool, log, 3, G_PRIORITY_HIGH, &n_called);
   g_assert_cmpint (run_log_n_ran (log), ==, 0);
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, n_called == 4);
   assert_order (log, order, 4);
@@ -651,11 +595,11 @@ test_serial_beside_serial (void)
   QTask *tasks[2];
 
   for (int i = 0; i < 2; i++)
-    tasks[i] = run_hold (pools[i], &holds[i]);
+    tasks[i] = test_pool_push_hold (pools[i], &holds[i]);
 
   for (int i = 0; i < 2; i++)
     {
-      release_hold (tasks[i], &holds[i]);
+      test_release (tasks[i], &holds[i]);
       test_pool_drop (pools[i]);
     }
 }
@@ -672,9 +616,9 @@ test_queue_full (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *queued[2], *task;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 2; i++)
-    queued[i] = pool_run (pool, test_empty_worker, NULL);
+    queued[i] = test_pool_push_new (pool, test_empty_worker, NULL);
 
   task = q_task_new (NULL, test_report_cb, &report, NULL);
   q_task_set_task_data (task, &opaque_fate, test_fate_notify);
@@ -692,7 +636,7 @@ test_queue_full (void)
   test_assert_alive (&opaque_fate);
   test_assert_alive (&worker_fate);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_finish (queued[0]);
   test_finish (queued[1]);
 
@@ -720,8 +664,8 @@ test_queue_full_watches_nothing (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *queued, *task;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   for (int i = 0; i < 2; i++)
     {
@@ -740,7 +684,7 @@ test_queue_full_watches_nothing (void)
 
   /* And what is not watched can be cancelled. */
   g_cancellable_cancel (cancellable);
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_finish (queued);
   test_pool_drop (pool);
 }
@@ -754,7 +698,7 @@ test_queue_full_closure (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *queued, *task;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
 
   queued = q_task_new (NULL, NULL, NULL, NULL);
   g_assert_true (q_task_pool_push_closure (pool, queued, test_empty_worker,
@@ -771,7 +715,7 @@ test_queue_full_closure (void)
 
   q_task_complete (task);
   test_finish (task);
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_finish (queued);
   test_assert_destroyed_here (&fates[0]);
   test_pool_drop (pool);
@@ -786,29 +730,29 @@ test_set_max_queued (void)
   g_autoptr (QTask) refused = q_task_new (NULL, NULL, NULL, NULL);
   QTask *held, *queued[4];
 
-  held = run_hold (pool, &hold);
-  queued[0] = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued[0] = test_pool_push_new (pool, test_empty_worker, NULL);
   g_assert_false (q_task_pool_push (pool, refused, test_empty_worker, NULL, NULL, &error));
   g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
   g_clear_error (&error);
 
   q_task_pool_set_max_queued (pool, 2);
   g_assert_cmpuint (q_task_pool_get_max_queued (pool), ==, 2);
-  queued[1] = pool_run (pool, test_empty_worker, NULL);
+  queued[1] = test_pool_push_new (pool, test_empty_worker, NULL);
   g_assert_false (q_task_pool_push (pool, refused, test_empty_worker, NULL, NULL, &error));
   g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
   g_clear_error (&error);
 
   q_task_pool_set_max_queued (pool, 0);
-  queued[2] = pool_run (pool, test_empty_worker, NULL);
-  queued[3] = pool_run (pool, test_empty_worker, NULL);
+  queued[2] = test_pool_push_new (pool, test_empty_worker, NULL);
+  queued[3] = test_pool_push_new (pool, test_empty_worker, NULL);
 
   /* A lower limit loses nothing. */
   q_task_pool_set_max_queued (pool, 1);
   g_assert_false (q_task_pool_push (pool, refused, test_empty_worker, NULL, NULL, &error));
   g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   for (guint i = 0; i < G_N_ELEMENTS (queued); i++)
     test_finish (queued[i]);
 
@@ -826,13 +770,13 @@ test_set_first_max_queued (void)
   g_autoptr (QTask) refused = q_task_new (NULL, NULL, NULL, NULL);
   QTask *held, *queued;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   q_task_pool_set_max_queued (pool, 1);
   g_assert_false (q_task_pool_push (pool, refused, test_empty_worker, NULL, NULL, &error));
   g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_finish (queued);
   q_task_complete (refused);
   test_pool_drop (pool);
@@ -907,15 +851,15 @@ test_wait_for_space (void)
   g_assert_true (q_task_pool_wait_for_space (pool, NULL, &error));
   g_assert_no_error (error);
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   g_assert_true (q_task_pool_wait_for_space (pool, NULL, &error));
   g_assert_no_error (error);
 
-  queued = pool_run (pool, test_empty_worker, NULL);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   waiter = waiter_start (pool, NULL);
   g_assert_cmpint (test_gate_get_count (&waiter->done), ==, 0);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   g_assert_true (waiter_finish (waiter, &error));
   g_assert_no_error (error);
   test_finish (queued);
@@ -935,21 +879,21 @@ test_wait_for_space_otherwise (void)
   QTask *held, *queued;
   Waiter *waiter;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   waiter = waiter_start (pool, NULL);
   q_task_cancel (queued);
   g_assert_true (waiter_finish (waiter, &error));
   g_assert_no_error (error);
   test_finish (queued);
 
-  queued = pool_run (pool, test_empty_worker, NULL);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   waiter = waiter_start (pool, NULL);
   q_task_pool_set_max_queued (pool, 2);
   g_assert_true (waiter_finish (waiter, &error));
   g_assert_no_error (error);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_finish (queued);
   test_pool_drop (pool);
 }
@@ -964,8 +908,8 @@ test_wait_for_space_cancelled (void)
   QTask *held, *queued;
   Waiter *waiter;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   waiter = waiter_start (pool, cancellable);
   g_cancellable_cancel (cancellable);
@@ -977,7 +921,7 @@ test_wait_for_space_cancelled (void)
   g_assert_false (q_task_pool_wait_for_space (pool, cancellable, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_finish (queued);
   test_pool_drop (pool);
 }
@@ -991,8 +935,8 @@ test_wait_for_space_withdrawn (void)
   AsyncReport report = { 0 };
   QTask *held, *queued;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   q_task_pool_wait_for_space_async (pool, NULL, space_cb, &report);
   test_run_pending (NULL);
   g_assert_cmpint (report.called, ==, 0);
@@ -1003,7 +947,7 @@ test_wait_for_space_withdrawn (void)
   g_assert_true (report.result);
 
   test_finish (queued);
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_pool_drop (pool);
 }
 
@@ -1017,8 +961,8 @@ test_wait_for_space_closed (void)
   QTask *held, *queued;
   Waiter *waiter;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   waiter = waiter_start (pool, NULL);
   q_task_pool_wait_for_space_async (pool, NULL, space_cb, &space_report);
 
@@ -1035,7 +979,7 @@ test_wait_for_space_closed (void)
   g_assert_error (space_report.error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED);
   g_clear_error (&space_report.error);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_finish (queued);
   test_run_until (NULL, close_report.called);
   g_assert_no_error (close_report.error);
@@ -1052,14 +996,14 @@ test_wait_for_space_told_early (void)
   TestHold holds[2] = { TEST_HOLD_INIT, TEST_HOLD_INIT };
   QTask *held[2], *queued;
 
-  held[0] = run_hold (pool, &holds[0]);
-  held[1] = pool_run (pool, test_hold_worker, &holds[1]);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held[0] = test_pool_push_hold (pool, &holds[0]);
+  held[1] = test_pool_push_new (pool, test_hold_worker, &holds[1]);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   q_task_pool_wait_for_space_async (pool, NULL, space_cb, &report);
   test_run_pending (NULL);
   g_assert_cmpint (report.called, ==, 0);
 
-  release_hold (held[0], &holds[0]);
+  test_release (held[0], &holds[0]);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
 
@@ -1068,7 +1012,7 @@ test_wait_for_space_told_early (void)
   g_assert_cmpint (q_task_poll (held[1]), ==, Q_TASK_STATE_RUNNING);
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_QUEUED);
 
-  release_hold (held[1], &holds[1]);
+  test_release (held[1], &holds[1]);
   test_finish (queued);
   test_run_pending (NULL);
   test_pool_drop (pool);
@@ -1094,8 +1038,8 @@ test_wait_for_space_closed_by_another (void)
   GThread *thread;
   Waiter *waiter;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   waiter = waiter_start (pool, NULL);
   q_task_pool_wait_for_space_async (pool, NULL, space_cb, &report);
 
@@ -1106,7 +1050,7 @@ test_wait_for_space_closed_by_another (void)
   g_assert_error (report.error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED);
   g_clear_error (&report.error);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   g_thread_join (thread);
   test_finish (queued);
 
@@ -1130,8 +1074,8 @@ test_wait_for_space_async (void)
   g_assert_no_error (reports[0].error);
   g_assert_true (reports[0].result);
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   for (guint i = 1; i < G_N_ELEMENTS (reports); i++)
     q_task_pool_wait_for_space_async (pool, NULL, space_cb, &reports[i]);
 
@@ -1139,7 +1083,7 @@ test_wait_for_space_async (void)
   for (guint i = 1; i < G_N_ELEMENTS (reports); i++)
     g_assert_cmpint (reports[i].called, ==, 0);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   for (guint i = 1; i < G_N_ELEMENTS (reports); i++)
     {
       test_run_until (NULL, reports[i].called);
@@ -1164,8 +1108,8 @@ test_wait_for_space_async_cancelled (void)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *queued;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   q_task_pool_wait_for_space_async (pool, cancellable, space_cb, &before);
   q_task_pool_wait_for_space_async (pool, NULL, space_cb, &other);
@@ -1183,7 +1127,7 @@ test_wait_for_space_async_cancelled (void)
   g_clear_error (&before.error);
   g_clear_error (&after.error);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_finish (queued);
   test_run_until (NULL, other.called);
   g_assert_no_error (other.error);
@@ -1278,7 +1222,7 @@ test_all_threads_work (void)
         }
 
       for (int i = 0; i < N_THREADS; i++)
-        tasks[i] = pool_run (pool, test_hold_worker, &hold);
+        tasks[i] = test_pool_push_new (pool, test_hold_worker, &hold);
 
       test_gate_wait_for (&hold.entered, N_THREADS);
       test_gate_open (&hold.release);
@@ -1288,7 +1232,7 @@ test_all_threads_work (void)
     }
 
   test_run_until (NULL, n_called == n / 10 * 5);
-  g_assert_cmpuint (pool_threads (pool), <=, N_THREADS);
+  g_assert_cmpuint (test_pool_stats (pool).threads, <=, N_THREADS);
   test_pool_drop (pool);
 }
 
@@ -1304,7 +1248,7 @@ test_unbounded (void)
   QTask *tasks[N_TASKS];
 
   for (int i = 0; i < N_TASKS; i++)
-    tasks[i] = pool_run (pool, test_hold_worker, &hold);
+    tasks[i] = test_pool_push_new (pool, test_hold_worker, &hold);
 
   test_gate_wait_for (&hold.entered, N_TASKS);
   test_gate_open (&hold.release);
@@ -1325,7 +1269,7 @@ test_never_more_threads (void)
 
   test_run_until (NULL, n_called == n);
   g_assert_cmpint (log->n_now_most, <=, 3);
-  g_assert_cmpuint (pool_threads (pool), <=, 3);
+  g_assert_cmpuint (test_pool_stats (pool).threads, <=, 3);
   test_pool_drop (pool);
 }
 
@@ -1339,7 +1283,7 @@ test_set_max_threads (void)
   QTask *tasks[4];
 
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    tasks[i] = pool_run (pool, test_hold_worker, &hold);
+    tasks[i] = test_pool_push_new (pool, test_hold_worker, &hold);
   test_gate_wait_for (&hold.entered, 1);
 
   /* Up: what waits begins. */
@@ -1451,7 +1395,7 @@ test_thread_funcs (void)
       TestHold hold = TEST_HOLD_INIT;
 
       for (int i = 0; i < N_THREADS; i++)
-        tasks[i] = pool_run (pool, ready_hold_worker, &hold);
+        tasks[i] = test_pool_push_new (pool, ready_hold_worker, &hold);
       test_gate_wait_for (&hold.entered, N_THREADS);
       test_gate_open (&hold.release);
       for (int i = 0; i < N_THREADS; i++)
@@ -1485,7 +1429,7 @@ test_thread_initializer (void)
 
   q_task_pool_set_thread_initializer (pool, open_initialized, &funcs, thread_funcs_destroy);
 
-  test_finish (pool_run (pool, test_empty_worker, NULL));
+  test_finish (test_pool_push_new (pool, test_empty_worker, NULL));
   g_assert_cmpint (test_gate_get_count (&funcs.initialized), ==, 1);
 
   g_object_unref (pool);
@@ -1509,7 +1453,7 @@ test_thread_funcs_replaced (void)
   test_assert_destroyed_here (&first.destroyed);
 
   test_gate_open (&hold.release);
-  task = pool_run (pool, ready_hold_worker, &hold);
+  task = test_pool_push_new (pool, ready_hold_worker, &hold);
   test_finish (task);
 
   g_object_unref (pool);
@@ -1580,12 +1524,12 @@ test_stats (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *stoppable, *queued[3];
 
-  held = run_hold (pool, &hold);
-  stoppable = pool_run (pool, until_stopped_worker, &entered);
+  held = test_pool_push_hold (pool, &hold);
+  stoppable = test_pool_push_new (pool, until_stopped_worker, &entered);
   test_gate_wait (&entered);
   for (int i = 0; i < 2; i++)
-    queued[i] = pool_run (pool, test_empty_worker, NULL);
-  queued[2] = pool_run (pool, failing_worker, NULL);
+    queued[i] = test_pool_push_new (pool, test_empty_worker, NULL);
+  queued[2] = test_pool_push_new (pool, failing_worker, NULL);
 
   q_task_pool_get_stats (pool, &stats);
   g_assert_cmpuint (stats.threads, ==, 2);
@@ -1652,11 +1596,11 @@ test_stats_parked (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *parked, *task;
 
-  held = run_hold (other, &hold);
-  parked = pool_run (pool, test_wait_worker, held);
-  test_poll_until (pool_parked (pool) == 1);
+  held = test_pool_push_hold (other, &hold);
+  parked = test_pool_push_new (pool, test_wait_worker, held);
+  test_poll_until (test_pool_stats (pool).parked == 1);
 
-  task = run_hold (pool, &second);
+  task = test_pool_push_hold (pool, &second);
   q_task_pool_get_stats (pool, &stats);
   g_assert_cmpuint (stats.running, ==, 2);
   g_assert_cmpuint (stats.parked, ==, 1);
@@ -1668,8 +1612,8 @@ test_stats_parked (void)
   g_assert_no_error (error);
   test_finish (held);
   test_finish (parked);
-  release_hold (task, &second);
-  g_assert_cmpuint (pool_parked (pool), ==, 0);
+  test_release (task, &second);
+  g_assert_cmpuint (test_pool_stats (pool).parked, ==, 0);
   test_pool_drop (pool);
   test_pool_drop (other);
 }
@@ -1695,7 +1639,7 @@ test_timing (void)
   g_autoptr (GError) error = NULL;
   QTask *tasks[3];
 
-  test_finish (pool_run (pool, busy_worker, NULL));
+  test_finish (test_pool_push_new (pool, busy_worker, NULL));
   q_task_pool_get_stats (pool, &stats);
   g_assert_cmpint (stats.run_time, ==, 0);
   g_assert_cmpint (stats.wait_time, ==, 0);
@@ -1704,7 +1648,7 @@ test_timing (void)
   g_assert_true (q_task_pool_get_timing (pool));
 
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    tasks[i] = pool_run (pool, busy_worker, NULL);
+    tasks[i] = test_pool_push_new (pool, busy_worker, NULL);
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
     test_finish (tasks[i]);
 
@@ -1766,7 +1710,7 @@ test_dump (void)
   assert_mentions (dump, "queued");
 
   test_gate_open (&stopping_hold.release);
-  release_hold (running, &hold);
+  test_release (running, &hold);
   test_finish (stopping);
   test_finish (queued);
   test_pool_drop (pool);
@@ -1780,9 +1724,9 @@ test_list_tasks (void)
   GPtrArray *list;
   QTask *tasks[3];
 
-  tasks[0] = run_hold (pool, &hold);
-  tasks[1] = pool_run (pool, test_empty_worker, NULL);
-  tasks[2] = pool_run (pool, test_empty_worker, NULL);
+  tasks[0] = test_pool_push_hold (pool, &hold);
+  tasks[1] = test_pool_push_new (pool, test_empty_worker, NULL);
+  tasks[2] = test_pool_push_new (pool, test_empty_worker, NULL);
 
   list = q_task_pool_list_tasks (pool);
   g_assert_cmpuint (list->len, ==, 3);
@@ -1790,7 +1734,7 @@ test_list_tasks (void)
     g_assert_true (g_ptr_array_find (list, tasks[i], NULL));
   g_ptr_array_unref (list);
 
-  release_hold (tasks[0], &hold);
+  test_release (tasks[0], &hold);
   test_finish (tasks[1]);
   test_finish (tasks[2]);
 
@@ -1816,7 +1760,7 @@ test_close_drain (void)
   g_autoptr (QTask) late = q_task_new (NULL, test_report_cb, &report, NULL);
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < n; i++)
     {
       g_autoptr (QTask) task = q_task_new (NULL, count_cb, &n_called, NULL);
@@ -1888,7 +1832,7 @@ test_close_while_running (gconstpointer mode)
   GThread *thread;
   QTask *held;
 
-  held = run_hold (slow.pool, &slow.hold);
+  held = test_pool_push_hold (slow.pool, &slow.hold);
   thread = g_thread_new ("slow", slow_close_thread, &slow);
   g_assert_true (q_task_pool_close (slow.pool, GPOINTER_TO_INT (mode), NULL, &error));
   g_assert_no_error (error);
@@ -1909,7 +1853,7 @@ test_close_after_outcomes (void)
   for (guint i = 0; i < many () / 20; i++)
     {
       QTaskPool *pool = q_task_pool_new ("closed", 1, 0);
-      QTask *task = pool_run (pool, test_empty_worker, NULL);
+      QTask *task = test_pool_push_new (pool, test_empty_worker, NULL);
 
       g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
       g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_FINISHED);
@@ -1928,7 +1872,7 @@ test_close_stop (void)
   QTask *running[2];
 
   for (int i = 0; i < 2; i++)
-    running[i] = pool_run (pool, until_stopped_worker, &entered);
+    running[i] = test_pool_push_new (pool, until_stopped_worker, &entered);
   test_gate_wait_for (&entered, 2);
 
   for (int i = 0; i < n; i++)
@@ -1970,7 +1914,7 @@ test_close_stop_empties_the_queue (void)
   int n_run = 0, n_called = 0;
   QTask *held, *queued[3];
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 3; i++)
     {
       queued[i] = q_task_new (NULL, stopped_cb, &n_called, NULL);
@@ -2023,8 +1967,8 @@ test_close_async (void)
   g_autoptr (QTask) late = q_task_new (NULL, NULL, NULL, NULL);
   QTask *held, *queued;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   q_task_pool_close_async (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, close_cb, &report);
   q_task_pool_close_async (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, close_cb, &again);
@@ -2036,7 +1980,7 @@ test_close_async (void)
   test_run_pending (NULL);
   g_assert_cmpint (report.called, ==, 0);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, report.called && again.called);
   g_assert_no_error (report.error);
   g_assert_true (report.result);
@@ -2072,8 +2016,8 @@ test_close_async_cancelled (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *queued;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   q_task_pool_close_async (pool, Q_TASK_POOL_CLOSE_DRAIN, cancellable, close_cb, &report);
   g_cancellable_cancel (cancellable);
@@ -2084,7 +2028,7 @@ test_close_async_cancelled (void)
   g_assert_true (q_task_pool_is_closed (pool));
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_QUEUED);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, q_task_get_completed (queued));
   g_assert_false (q_task_propagate_error (queued, &error));
   g_assert_no_error (error);
@@ -2105,7 +2049,7 @@ test_close_in_own_worker (void)
 {
   QTaskPool *pool = q_task_pool_new ("closes itself", 2, 0);
   g_autoptr (GError) error = NULL;
-  QTask *task = pool_run (pool, close_worker, pool);
+  QTask *task = test_pool_push_new (pool, close_worker, pool);
 
   test_run_until (NULL, q_task_get_completed (task));
   g_assert_true (q_task_propagate_error (task, &error));
@@ -2127,10 +2071,10 @@ test_close_in_other_worker (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *task;
 
-  held = run_hold (pool, &hold);
-  task = pool_run (other, close_worker, pool);
+  held = test_pool_push_hold (pool, &hold);
+  task = test_pool_push_new (other, close_worker, pool);
   test_poll_until (q_task_pool_is_closed (pool));
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, q_task_get_completed (task));
   g_assert_false (q_task_propagate_error (task, &error));
@@ -2172,8 +2116,8 @@ test_close_cancelled (void)
   QTask *held, *queued;
   GThread *thread;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   thread = g_thread_new ("closer", closer_thread, &closer);
   test_poll_until (q_task_pool_is_closed (pool));
@@ -2191,7 +2135,7 @@ test_close_cancelled (void)
   q_task_complete (late);
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_QUEUED);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, &error));
   g_assert_no_error (error);
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_FINISHED);
@@ -2210,9 +2154,9 @@ test_close_stop_after_drain (void)
   QTask *running, *queued;
   GThread *thread;
 
-  running = pool_run (pool, until_stopped_worker, &entered);
+  running = test_pool_push_new (pool, until_stopped_worker, &entered);
   test_gate_wait (&entered);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   thread = g_thread_new ("closer", closer_thread, &closer);
   test_poll_until (q_task_pool_is_closed (pool));
@@ -2308,7 +2252,7 @@ test_dropped_with_queued (void)
   QTask *held[2];
 
   for (int i = 0; i < 2; i++)
-    held[i] = pool_run (pool, test_hold_worker, &hold);
+    held[i] = test_pool_push_new (pool, test_hold_worker, &hold);
   test_gate_wait_for (&hold.entered, 2);
   for (int i = 0; i < n; i++)
     {
@@ -2380,7 +2324,7 @@ test_dropped_with_thread_funcs (void)
 
   q_task_pool_set_thread_funcs (pool, thread_initializer, thread_finalizer, &funcs, thread_funcs_destroy);
   for (int i = 0; i < 2; i++)
-    tasks[i] = pool_run (pool, ready_hold_worker, &hold);
+    tasks[i] = test_pool_push_new (pool, ready_hold_worker, &hold);
   test_gate_wait_for (&hold.entered, 2);
   g_object_unref (pool);
   g_assert_cmpint (test_gate_get_count (&funcs.finalized), ==, 0);
@@ -2422,7 +2366,7 @@ test_default_cannot_be_closed (void)
   g_clear_error (&report.error);
   g_assert_false (q_task_pool_is_closed (pool));
 
-  test_finish (pool_run (pool, test_empty_worker, NULL));
+  test_finish (test_pool_push_new (pool, test_empty_worker, NULL));
 }
 
 /* Ten threads that stay busy: an eleventh comes, but not at once. */

@@ -637,11 +637,42 @@ test_pool_push_steps (QTaskPool *pool,
   g_assert_true (pushed);
 }
 
+QTask *
+test_pool_push_new (QTaskPool *pool,
+                    QTaskWorker worker,
+                    gpointer opaque)
+{
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+
+  test_pool_push (pool, task, worker, opaque, NULL);
+
+  return task;
+}
+
+QTask *
+test_pool_push_hold (QTaskPool *pool,
+                     TestHold *hold)
+{
+  QTask *task = test_pool_push_new (pool, test_hold_worker, hold);
+
+  test_gate_wait (&hold->entered);
+
+  return task;
+}
+
 void
 test_finish (QTask *task)
 {
   test_run_until (NULL, q_task_get_completed (task));
   g_assert_finalize_object (task);
+}
+
+void
+test_release (QTask *task,
+              TestHold *hold)
+{
+  test_gate_open (&hold->release);
+  test_finish (task);
 }
 
 void

@@ -290,8 +290,21 @@ void           test_pool_push_steps (QTaskPool       *pool,
                                      gpointer         opaque,
                                      GDestroyNotify   destroy);
 
+/* Pushes a task without a callback */
+QTask         *test_pool_push_new   (QTaskPool       *pool,
+                                     QTaskWorker      worker,
+                                     gpointer         opaque);
+
+/* ... whose worker is held, and returns when it is */
+QTask         *test_pool_push_hold  (QTaskPool       *pool,
+                                     TestHold        *hold);
+
 /* Iterates the default context until @task has completed; takes the last reference */
 void           test_finish          (QTask           *task);
+
+/* The same for one that is held, which it releases first */
+void           test_release         (QTask           *task,
+                                     TestHold        *hold);
 
 /* Drops a pool, and blocks until it has gone */
 void           test_pool_drop       (QTaskPool       *pool);
