@@ -13,6 +13,10 @@
  * millisecond whether anything was taken, and if not, it takes over. In a pool that grows, it
  * is also the watcher that adds a thread when all are busy for long.
  *
+ * Pushing takes the lock only where the pool is armed, which it is when nobody would look into
+ * the inbox unasked; whoever arms it looks into the inbox once more. tests/models/pool.pml goes
+ * through all the ways in which that can happen.
+ *
  * A completion is sent after the books are closed on the task, so that who sees the outcome
  * sees the books right; until it is sent, the task counts as ending.
  *
