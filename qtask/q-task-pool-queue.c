@@ -3,8 +3,8 @@
  * SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * Who pushes to a pool that is open and has no limit puts the task into the inbox, with no lock.
- * Whoever looks at the queue, which has the lock of the core as all here does, sorts the inbox
- * into it first.
+ * Whoever looks at the queue sorts the inbox into it first. All but the inbox is protected by the
+ * lock of the core.
  *
  * A task is in the inbox, in the queue, in the list of those that run, or with those that sync; and
  * until its completion is sent it counts as ending.
@@ -78,8 +78,8 @@ q_task_pool_core_sort_inbox_locked (QTaskPoolCore *core)
   q_task_queue_insert_stack (&core->queue, stack);
 }
 
-/* Sets whether the inbox may be used. To be called with the lock held; when it has been
- * closed, those who have seen it open come to an end in a few instructions. */
+/* Sets whether the inbox may be used. When it has been closed, those who have seen it open come
+ * to an end in a few instructions. */
 void
 q_task_pool_core_set_open_locked (QTaskPoolCore *core)
 {
@@ -88,7 +88,7 @@ q_task_pool_core_set_open_locked (QTaskPoolCore *core)
 
 /* The queue */
 
-/* How many are queued. To be called with the lock held. */
+/* How many are queued. */
 guint
 q_task_pool_core_get_length_locked (QTaskPoolCore *core)
 {

@@ -92,7 +92,7 @@ get_max_active (QTaskPoolCore *core)
                                                        : core->max_threads + core->n_extra;
 }
 
-/* Whether more work than may. To be called with the lock held. */
+/* Whether more work than may. */
 gboolean
 q_task_pool_core_is_crowded_locked (QTaskPoolCore *core)
 {
