@@ -64,7 +64,7 @@ struct _QTaskProcess
   QTaskPending       stalled;    /* a message that did not fit into the channel of the task */
   QTaskLink         *stalled_link; /* of that channel, while there is one; owned */
   int                is_paused;  /* likewise; also read atomically without */
-  gsize              overflow;   /* what came beyond that, from a task that is to stop */
+  gboolean           has_extra_room; /* the channel, since the task is to stop */
   gboolean           is_over;    /* of no use any more */
 
   int                has_more;   /* to serve that was read already, or may be; atomic, any thread */

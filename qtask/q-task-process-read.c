@@ -20,6 +20,10 @@
 /* How many frames are read before others have their turn */
 #define SERVE_FRAMES 64
 
+/* What a task that was asked to stop may still have on its way, beyond what there is room for: what
+ * its own channel and the socket hold, or one message */
+#define LAST_MESSAGES_SIZE (4 * 1024 * 1024)
+
 /* How much of what is no hello a message quotes */
 #define QUOTED_SIZE 40
 
@@ -113,23 +117,26 @@ stall (QTaskProcess *process,
   return FRAME_STALLED;
 }
 
-/* There is no room for a message of @size. If the task is to end, its result must come through; but not
- * for any price. */
+/* There is no room for a message. If the task is to end, its result must come through; but not for any
+ * price: there is more room, once, for what is on its way. */
 static FrameResult
 make_room (QTaskProcess *process,
            QTask *task,
            QTaskLink *link,
-           gsize size,
            GError **error)
 {
+  /* One message may be larger than all that there is room for. */
+  gsize capacity = MAX (q_task_link_get_capacity (link), process->max_message_size);
+  gsize extra = MAX (process->max_message_size, LAST_MESSAGES_SIZE);
+
   if ((q_task_get_word (q_task_get_private (task)) & Q_TASK_WORD_STOP) == 0)
     return FRAME_STALLED;
 
-  process->overflow += size;
-  if (process->overflow > process->max_message_size)
+  if (process->has_extra_room)
     return set_unexpected (error, "messages, and not the end"), FRAME_BAD;
 
-  q_task_link_set_capacity (link, 0);
+  process->has_extra_room = TRUE;
+  q_task_link_set_capacity (link, capacity + MIN (extra, G_MAXSIZE - capacity));
 
   return FRAME_TAKEN;
 }
@@ -150,7 +157,7 @@ take_message (QTaskProcess *process,
       !g_error_matches (write_error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
     return FRAME_TAKEN;
 
-  result = make_room (process, task, link, g_bytes_get_size (message), error);
+  result = make_room (process, task, link, error);
   if (result == FRAME_STALLED)
     return stall (process, link, message);
 
@@ -170,7 +177,7 @@ unstall (QTaskProcess *process,
   FrameResult result = FRAME_TAKEN;
 
   if (link->funcs->get_pending (link, &process->stalled) == Q_TASK_LINK_PENDING)
-    result = make_room (process, task, link, process->stalled.weight, error);
+    result = make_room (process, task, link, error);
 
   if (result == FRAME_TAKEN)
     q_task_process_drop_stalled_locked (process);
@@ -202,7 +209,7 @@ end_task (QTaskProcess *process)
   task = g_steal_pointer (&process->sending);
   g_mutex_unlock (&process->peer.lock);
 
-  process->overflow = 0;
+  process->has_extra_room = FALSE;
 
   g_mutex_lock (&process->core->lock);
   q_task_process_take_task_locked (process, task);

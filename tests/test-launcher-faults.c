@@ -617,6 +617,34 @@ test_endless_is_for_one_alone (void)
   g_assert_finalize_object (launcher);
 }
 
+/* One that is asked to stop has a little more room for its messages, and not for ever more, even where
+ * nothing else ends it. */
+static void
+test_endless_after_stop (void)
+{
+  g_autofree char *hello = fake_hello ();
+  g_autofree char *junk = g_strnfill (30000, 'x');
+  g_autofree char *frame = fake_frame (1, junk, 30000);
+  g_autofree char *endless = g_strconcat ("endless=", frame, NULL);
+  QTaskLauncher *launcher = launcher_new_fake (hello, "request", endless, NULL);
+  Answer answer = ANSWER_INIT;
+  gsize size = get_resident_size ();
+
+  q_task_launcher_set_kill_timeout (launcher, -1);
+  q_task_launcher_set_max_message_size (launcher, 1000000);
+  g_assert_true (q_task_open_channel (answer_prepare (&answer), NULL));
+  q_task_set_check_cancellable (answer.task, FALSE);
+  answer_run (&answer, launcher, "", NULL);
+  test_poll_until (q_task_poll (answer.task) == Q_TASK_STATE_RUNNING);
+  q_task_cancel (answer.task);
+  answer_wait (&answer);
+  g_assert_error (answer.error, Q_TASK_ERROR, Q_TASK_ERROR_PROTOCOL);
+  assert_contains (answer.error->message, "messages, and not the end");
+  g_assert_cmpuint (get_resident_size (), <, size + 100000000);
+  answer_clear (&answer);
+  g_assert_finalize_object (launcher);
+}
+
 /* Waiting for one that floods, too */
 static void
 test_endless_while_waiting (void)
@@ -667,6 +695,7 @@ main (int argc,
   launcher_test_add_data ("/launcher/process/endless-progress", "progress", test_endless);
   launcher_test_add_data ("/launcher/process/endless-messages", "messages", test_endless);
   launcher_test_add ("/launcher/process/endless-is-for-one-alone", test_endless_is_for_one_alone);
+  launcher_test_add ("/launcher/process/endless-after-it-was-to-stop", test_endless_after_stop);
   launcher_test_add ("/launcher/process/endless-while-the-owner-waits", test_endless_while_waiting);
 
   return g_test_run ();
