@@ -254,7 +254,7 @@ next_task_locked (QTaskProcess *process)
   else if (process->source == NULL)
     q_task_launcher_core_wake_locked (core);
   else if (core->idle_timeout >= 0)
-    wake_by_locked (core, process->idle_since + core->idle_timeout);
+    wake_by_locked (core, q_task_launcher_add_timeout (process->idle_since, core->idle_timeout));
 
   return NULL;
 }

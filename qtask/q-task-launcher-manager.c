@@ -108,7 +108,9 @@ tend_gone_locked (QTaskProcess *process,
   if (!process->is_closed)
     {
       process->is_closed = TRUE;
-      process->kill_at = now + (core->kill_timeout >= 0 ? core->kill_timeout : Q_TASK_LAUNCHER_KILL_TIMEOUT);
+      process->kill_at = q_task_launcher_add_timeout (now, core->kill_timeout >= 0
+                                                             ? core->kill_timeout
+                                                             : Q_TASK_LAUNCHER_KILL_TIMEOUT);
       if (process->failure != NULL)
         process->kill_at = now;
 
@@ -237,7 +239,7 @@ tend_locked (QTaskProcess *process,
         }
 
       if (core->idle_timeout >= 0)
-        next = process->idle_since + core->idle_timeout;
+        next = q_task_launcher_add_timeout (process->idle_since, core->idle_timeout);
       if (core->is_dropped || now >= next || q_task_launcher_core_outdates_locked (process) ||
           core->processes->len - core->n_gone > core->max_processes)
         {

@@ -62,6 +62,14 @@ struct _QTaskLauncherCore
   gint64            wakes_at;     /* when it looks next; 0 while it does not sleep */
 };
 
+/* @timeout may be as large as it can be. */
+static inline gint64
+q_task_launcher_add_timeout (gint64 now,
+                             gint64 timeout)
+{
+  return timeout < G_MAXINT64 - now ? now + timeout : G_MAXINT64;
+}
+
 QTaskLauncherCore *q_task_launcher_get_core     (QTaskLauncher           *launcher);
 
 /* q-task-launcher-core.c */

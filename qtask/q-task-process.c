@@ -609,7 +609,7 @@ q_task_process_cancel_task (QTaskProcess *process,
   if (process->task == task && process->state == Q_TASK_PROCESS_BUSY)
     {
       if (!process->is_asked && core->kill_timeout >= 0)
-        process->kill_at = g_get_monotonic_time () + core->kill_timeout;
+        process->kill_at = q_task_launcher_add_timeout (g_get_monotonic_time (), core->kill_timeout);
       process->is_asked = is_asked = TRUE;
     }
   g_mutex_unlock (&core->lock);

@@ -514,6 +514,30 @@ test_idle_timeout (void)
   g_assert_finalize_object (launcher);
 }
 
+/* The largest timeouts are long ones. */
+static void
+test_largest_timeouts (void)
+{
+  g_autofree char *program = launcher_test_get_program ("launcher-worker");
+  const char *argv[] = { "sh", "-c", "\"$0\"; sleep 0.2; echo late > \"$1\"", program, NULL, NULL };
+  g_autofree char *path = g_build_filename (launcher_test_get_folder (), "late", NULL);
+  QTaskLauncher *launcher;
+  int pid;
+
+  argv[4] = path;
+  launcher = q_task_launcher_new (argv);
+  q_task_launcher_set_idle_timeout (launcher, G_MAXINT64);
+  q_task_launcher_set_kill_timeout (launcher, G_MAXINT64);
+  pid = launcher_call_pid (launcher);
+  g_usleep (20 * G_TIME_SPAN_MILLISECOND);
+  g_assert_cmpint (launcher_call_pid (launcher), ==, pid);
+
+  /* It is not killed while it takes its time to end. */
+  g_assert_finalize_object (launcher);
+  test_poll_until (count_children () == 0);
+  g_assert_true (g_file_test (path, G_FILE_TEST_EXISTS));
+}
+
 static void
 test_environment (void)
 {
@@ -1059,6 +1083,7 @@ main (int argc,
   launcher_test_add ("/launcher/process/at-most-so-many", test_max_processes);
   launcher_test_add ("/launcher/process/for-so-many-tasks", test_max_tasks);
   launcher_test_add ("/launcher/process/idle-is-closed", test_idle_timeout);
+  launcher_test_add ("/launcher/process/largest-timeouts", test_largest_timeouts);
   launcher_test_add ("/launcher/process/environment", test_environment);
   launcher_test_add ("/launcher/process/does-not-pass-on-its-variable", test_variable_is_not_passed_on);
   launcher_test_add ("/launcher/process/directory", test_directory);
