@@ -554,7 +554,7 @@ q_task_process_start_task (QTaskProcess *process,
 
   /* What was sent may have been answered already, and the process have another task, which somebody
    * else is starting. */
-  if (process->task == task || process->task == NULL)
+  if (result != START_LOST && (process->task == task || process->task == NULL))
     process->is_starting = FALSE;
   if (result != START_SENT)
     q_task_process_take_task_locked (process, task);
@@ -570,8 +570,14 @@ q_task_process_start_task (QTaskProcess *process,
       return FALSE;
 
     case START_LOST:
-      q_task_process_failed (process, NULL);
+      /* The process stays until the task is in the queue: with neither, the manager of a launcher that
+       * was dropped ends. */
       q_task_launcher_core_requeue (core, task);
+      q_task_process_failed (process, NULL);
+      g_mutex_lock (&core->lock);
+      process->is_starting = FALSE;
+      q_task_launcher_core_wake_locked (core);
+      g_mutex_unlock (&core->lock);
       return FALSE;
 
     case START_SENT:
