@@ -418,34 +418,6 @@ static const QTaskRunnerFuncs runner_funcs = {
   .list_tasks = core_list_tasks,
 };
 
-/* Queues a task that runs, and that no process has, again, before others. Takes the reference of
- * its run. To be called with no lock held. */
-void
-q_task_launcher_core_requeue (QTaskLauncherCore *core,
-                              QTask *given_task)
-{
-  g_autoptr (QTask) task = g_object_ref (given_task);
-  QTaskPrivate *priv = q_task_get_private (task);
-
-  q_task_set_queued (task);
-
-  g_mutex_lock (&core->lock);
-  enqueue_locked (core, task, G_MININT64);
-  q_task_launcher_core_wake_locked (core);
-  g_mutex_unlock (&core->lock);
-
-  /* Asked to stop while it seemed to run. */
-  if ((q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0 && core_withdraw (&core->runner, task))
-    {
-      QTaskProcessEnd end = { 0 };
-
-      end.error = q_task_new_stop_error (q_task_get_word (priv) & Q_TASK_WORD_TIMED_OUT
-                                           ? Q_TASK_STOP_TIMEOUT
-                                           : Q_TASK_STOP_CANCEL);
-      q_task_launcher_core_finish (core, task, end, FALSE);
-    }
-}
-
 /* The source of an owner
  *
  * Only the thread that iterates its context destroys it, when it finds that it is not that of the
@@ -717,6 +689,35 @@ give (QTaskProcess *process,
   q_task_process_unref (process);
 
   return given;
+}
+
+/* Starts a task that runs, and that no process has, again, before others. Takes the reference of
+ * its run. To be called with no lock held. */
+void
+q_task_launcher_core_requeue (QTaskLauncherCore *core,
+                              QTask *given_task)
+{
+  g_autoptr (QTask) task = g_object_ref (given_task);
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskProcess *process;
+
+  q_task_set_queued (task);
+
+  /* The queue is for those that no idle process could have. */
+  do
+    process = take_idle (core, task, G_MININT64);
+  while (process != NULL && !give (process, task, FALSE));
+
+  /* Asked to stop while it seemed to run. */
+  if ((q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0 && core_withdraw (&core->runner, task))
+    {
+      QTaskProcessEnd end = { 0 };
+
+      end.error = q_task_new_stop_error (q_task_get_word (priv) & Q_TASK_WORD_TIMED_OUT
+                                           ? Q_TASK_STOP_TIMEOUT
+                                           : Q_TASK_STOP_CANCEL);
+      q_task_launcher_core_finish (core, task, end, FALSE);
+    }
 }
 
 /* Queues @task, or sends it to an idle process. On failure all is as it was. */
