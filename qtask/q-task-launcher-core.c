@@ -440,6 +440,10 @@ owner_source_dispatch (GSource *source,
   gboolean is_current;
   QTask *task;
 
+  /* What a forked child reads, its parent does not get. */
+  if (q_task_is_forked (NULL))
+    return G_SOURCE_REMOVE;
+
   g_mutex_lock (&process->core->lock);
   is_current = process->source == source;
   g_mutex_unlock (&process->core->lock);

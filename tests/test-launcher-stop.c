@@ -783,6 +783,65 @@ leave (const char *how)
   _exit (0);
 }
 
+/* A forked child */
+
+typedef struct
+{
+  QTaskLauncher *launcher;
+  Answer answer;
+  int child;
+} Forked;
+
+/* The child looks while the answer comes, and before its parent does. */
+static gboolean
+start_and_fork_cb (gpointer data)
+{
+  Forked *forked = data;
+  gint64 end_time;
+
+  answer_start (&forked->answer, forked->launcher, "", NULL);
+
+  forked->child = fork ();
+  if (forked->child == 0)
+    {
+      end_time = g_get_monotonic_time () + 10 * G_TIME_SPAN_MILLISECOND;
+      while (g_get_monotonic_time () < end_time)
+        g_main_context_iteration (NULL, FALSE);
+      _exit (0);
+    }
+
+  g_assert_cmpint (forked->child, >, 0);
+  g_usleep (10 * G_TIME_SPAN_MILLISECOND);
+
+  return G_SOURCE_REMOVE;
+}
+
+/* What is read there is not there for its parent. */
+static void
+test_forked_child_reads_nothing (void)
+{
+  g_autofree char *hello = fake_hello ();
+  g_autofree char *result = fake_result ("1");
+
+  for (int i = 0; i < 10; i++)
+    {
+      Forked forked = { NULL, ANSWER_INIT, 0 };
+      int status;
+
+      forked.launcher = launcher_new_fake (hello, "request", result, "request", "usleep=2000", result, "eof", NULL);
+      g_variant_unref (launcher_call (forked.launcher, "", NULL));
+      test_poll_until (count_running_children () == 1);
+      g_idle_add (start_and_fork_cb, &forked);
+      test_run_until (NULL, forked.child != 0);
+      answer_wait (&forked.answer);
+      g_assert_no_error (forked.answer.error);
+      g_assert_cmpint (waitpid (forked.child, &status, 0), ==, forked.child);
+      g_assert_cmpint (status, ==, 0);
+      answer_clear (&forked.answer);
+      g_assert_finalize_object (forked.launcher);
+    }
+}
+
 int
 main (int argc,
       char **argv)
@@ -826,6 +885,7 @@ main (int argc,
   launcher_test_add ("/launcher/dropped/while-a-process-lingers", test_dropped_while_process_lingers);
   launcher_test_add ("/launcher/context-lost", test_context_lost);
   launcher_test_add ("/launcher/context-lost/with-answers", test_context_lost_with_answers);
+  launcher_test_add ("/launcher/forked-child-reads-nothing", test_forked_child_reads_nothing);
   launcher_test_add_data ("/launcher/parent/exits", "exited", test_parent_leaves);
   launcher_test_add_data ("/launcher/parent/is-killed", "killed", test_parent_leaves);
 
