@@ -251,7 +251,7 @@ next_task_locked (QTaskProcess *process)
 
   if (core->is_dropped || core->processes->len - core->n_gone > core->max_processes)
     q_task_launcher_core_retire_locked (process);
-  else if (process->source == NULL)
+  else if (process->source == NULL || process->is_taken_over)
     q_task_launcher_core_wake_locked (core);
   else if (core->idle_timeout >= 0)
     wake_by_locked (core, q_task_launcher_add_timeout (process->idle_since, core->idle_timeout));
@@ -420,8 +420,9 @@ static const QTaskRunnerFuncs runner_funcs = {
 
 /* The source of an owner
  *
- * Only the thread that iterates its context destroys it, when it finds that it is not that of the
- * process any more: to destroy it in another one while the context goes leaks it, or worse. */
+ * Only the thread that iterates its context destroys it, when it finds that it is not to read any
+ * more: to destroy it in another one while the context goes leaks it, or worse. And its context has the
+ * only reference: to drop another one, too, takes the lock of a context that may be going. */
 
 typedef struct
 {
@@ -445,7 +446,9 @@ owner_source_dispatch (GSource *source,
     return G_SOURCE_REMOVE;
 
   g_mutex_lock (&process->core->lock);
-  is_current = process->source == source;
+  is_current = process->source == source && !process->is_taken_over;
+  if (!is_current && process->source == source)
+    process->source = NULL;
   g_mutex_unlock (&process->core->lock);
 
   if (!is_current)
@@ -481,7 +484,22 @@ owner_source_dispatch (GSource *source,
 static void
 owner_source_finalize (GSource *source)
 {
-  q_task_process_unref (((OwnerSource *) source)->process);
+  QTaskProcess *process = ((OwnerSource *) source)->process;
+
+  /* The lock may be held for ever there. */
+  if (q_task_is_forked (NULL))
+    return;
+
+  /* The context has gone. */
+  g_mutex_lock (&process->core->lock);
+  if (process->source == source)
+    {
+      process->source = NULL;
+      q_task_launcher_core_wake_locked (process->core);
+    }
+  g_mutex_unlock (&process->core->lock);
+
+  q_task_process_unref (process);
 }
 
 static GSourceFuncs owner_source_funcs = {
@@ -505,7 +523,8 @@ owner_source_new (QTaskProcess *process,
 }
 
 /* Has the answer to @task, which was just assigned, read in the context of its owner, who is the
- * caller. The source stays for further tasks. */
+ * caller. The source stays for further tasks, also where the manager has taken over: so there is never
+ * more than one for each context, however long that is not iterated. */
 static void
 attach_to_owner (QTaskProcess *process,
                  QTask *task)
@@ -514,7 +533,6 @@ attach_to_owner (QTaskProcess *process,
   QTaskPrivate *priv = q_task_get_private (task);
   GMainContext *context = q_task_dispatch_get_context (priv->dispatch);
   int priority = q_task_get_delivery_priority (priv);
-  GSource *old = NULL;
 
   g_mutex_lock (&core->lock);
 
@@ -527,21 +545,20 @@ attach_to_owner (QTaskProcess *process,
       if (process->source == NULL || process->source_context != context ||
           g_source_is_destroyed (process->source))
         {
-          old = g_steal_pointer (&process->source);
           process->source = owner_source_new (process, priority);
           process->source_context = context;
           g_source_attach (process->source, context);
+          g_source_unref (process->source);
         }
       else if (g_source_get_priority (process->source) != priority)
         {
           g_source_set_priority (process->source, priority);
         }
+
+      process->is_taken_over = FALSE;
     }
 
   g_mutex_unlock (&core->lock);
-
-  if (old != NULL)
-    g_source_unref (old);
 }
 
 /* Making and freeing */

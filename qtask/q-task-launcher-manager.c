@@ -77,24 +77,6 @@ earlier (gint64 a,
   return MIN (a, b);
 }
 
-/* Takes the reading from the source of an owner. With the lock, which it drops and takes
- * again. */
-static void
-take_over_locked (QTaskProcess *process)
-{
-  QTaskLauncherCore *core = process->core;
-  GSource *source = g_steal_pointer (&process->source);
-
-  process->is_owned = FALSE;
-
-  if (source == NULL)
-    return;
-
-  g_mutex_unlock (&core->lock);
-  g_source_unref (source);
-  g_mutex_lock (&core->lock);
-}
-
 /* Looks after a process that has none to read or run, until it has been reaped. With the lock,
  * which it drops and takes again. Returns when to look again, or NEVER if it has gone. */
 static gint64
@@ -195,13 +177,15 @@ tend_locked (QTaskProcess *process,
           next = earlier (next, process->kill_at);
         }
 
-      if (process->source != NULL && (!process->is_owned || now >= process->takeover_at))
+      if (!process->is_owned || now >= process->takeover_at)
         {
-          take_over_locked (process);
-          return now; /* the state may be another by now */
+          process->is_owned = FALSE;
+          process->is_taken_over = TRUE;
         }
-      if (process->is_owned)
-        next = earlier (next, process->takeover_at);
+      else
+        {
+          next = earlier (next, process->takeover_at);
+        }
 
       if (process->reap_at == 0)
         {
@@ -232,12 +216,6 @@ tend_locked (QTaskProcess *process,
       return earlier (next, process->reap_at);
 
     case Q_TASK_PROCESS_IDLE:
-      if (process->source != NULL && g_source_is_destroyed (process->source))
-        {
-          take_over_locked (process);
-          return now;
-        }
-
       if (core->idle_timeout >= 0)
         next = q_task_launcher_add_timeout (process->idle_since, core->idle_timeout);
       if (core->is_dropped || now >= next || q_task_launcher_core_outdates_locked (process) ||
@@ -358,7 +336,7 @@ gather_locked (QTaskLauncherCore *core,
         continue;
 
       if (!process->is_owned && !g_atomic_int_get (&process->is_paused) &&
-          (process->state == Q_TASK_PROCESS_BUSY || process->source == NULL))
+          (process->state == Q_TASK_PROCESS_BUSY || process->source == NULL || process->is_taken_over))
         events |= POLLIN;
       if (g_atomic_int_get (&process->peer.is_pending))
         events |= POLLOUT;

@@ -55,8 +55,9 @@ struct _QTaskProcess
   gboolean           is_killed;  /* ... and when that did not help, it was killed */
   gboolean           is_closed;
   GError            *failure;    /* why it is gone, if it was not that it ended */
-  GSource           *source;     /* owned; in the context of an owner */
+  GSource           *source;     /* in the context of an owner, which has it */
   GMainContext      *source_context; /* only compared */
+  gboolean           is_taken_over; /* by the manager, from that source */
 
   /* With read_lock */
   GMutex             read_lock;

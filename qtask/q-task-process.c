@@ -170,15 +170,10 @@ q_task_process_spawn (QTaskLauncherCore *core,
 void
 q_task_process_close (QTaskProcess *process)
 {
-  GSource *source;
-
   g_mutex_lock (&process->core->lock);
-  source = g_steal_pointer (&process->source);
+  process->source = NULL;
   process->is_owned = FALSE;
   g_mutex_unlock (&process->core->lock);
-
-  if (source != NULL)
-    g_source_unref (source);
 
   /* Which the context sees that polls it, so that it lets go of its source. */
   g_mutex_lock (&process->read_lock);

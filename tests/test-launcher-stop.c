@@ -783,6 +783,56 @@ leave (const char *how)
   _exit (0);
 }
 
+/* The sources of that name in the default context */
+static guint
+count_sources (const char *name)
+{
+  g_autoptr (GSource) last = g_timeout_source_new (0);
+  guint last_id = g_source_attach (last, NULL);
+  guint n = 0;
+
+  for (guint id = 1; id < last_id; id++)
+    {
+      GSource *source = g_main_context_find_source_by_id (NULL, id);
+
+      if (source != NULL && g_strcmp0 (g_source_get_name (source), name) == 0)
+        n++;
+    }
+  g_source_destroy (last);
+
+  return n;
+}
+
+static gboolean
+run_many_cb (gpointer launcher)
+{
+  for (int i = 0; i < 100; i++)
+    {
+      Answer answer = ANSWER_INIT;
+
+      answer_start (&answer, launcher, "nothing", NULL);
+      g_assert_true (q_task_wait (answer.task, NULL, NULL));
+      g_assert_no_error (answer.error);
+      answer_clear (&answer);
+    }
+  g_assert_cmpuint (count_sources ("[qtask] worker process"), <=, 2);
+  g_object_unref (launcher);
+
+  return G_SOURCE_REMOVE;
+}
+
+/* A context that is not iterated, since its owner waits in a callback, does not fill with sources. */
+static void
+test_many_in_one_callback (void)
+{
+  QTaskLauncher *launcher = launcher_new ();
+
+  launcher_call_pid (launcher);
+  g_idle_add (run_many_cb, g_object_ref (launcher));
+  test_run_pending (NULL);
+  g_assert_finalize_object (launcher);
+}
+
 /* A forked child */
 
 typedef struct
@@ -879,6 +929,7 @@ main (int argc,
   launcher_test_add ("/launcher/wait/in-a-thread", test_wait_in_thread);
   launcher_test_add ("/launcher/wait/in-another-thread", test_wait_from_other_thread);
   launcher_test_add ("/launcher/owner/that-idles-holds-nobody-up", test_idle_owner_holds_nobody_up);
+  launcher_test_add ("/launcher/owner/many-in-one-callback", test_many_in_one_callback);
   launcher_test_add ("/launcher/owner/many-in-several-threads", test_many_owners);
   launcher_test_add ("/launcher/dropped/while-busy", test_dropped_while_busy);
   launcher_test_add ("/launcher/dropped/anywhere", test_dropped_anywhere);
