@@ -17,8 +17,9 @@
 
 #include "q-task-process-private.h"
 
-/* How many frames are read before others have their turn */
+/* How many frames are taken, and how often is read for them, before others have their turn */
 #define SERVE_FRAMES 64
+#define SERVE_READS 8
 
 /* What a task that was asked to stop may still have on its way, beyond what there is room for: what
  * its own channel and the socket hold, or one message */
@@ -52,6 +53,7 @@ typedef enum
 {
   FRAME_TAKEN,
   FRAME_STALLED,
+  FRAME_LATER, /* a part of a large one was read */
   FRAME_OVER,
   FRAME_BAD
 } FrameResult;
@@ -341,9 +343,11 @@ quote_beginning (QTaskProcess *process,
                                           message, quoted);
 }
 
+/* Reads at most as often as @n_reads tells, and counts that down. */
 static FrameResult
 serve_one (QTaskProcess *process,
            QTaskProcessEnd *end,
+           int *n_reads,
            GError **error)
 {
   QTaskWireFrame frame;
@@ -370,6 +374,9 @@ serve_one (QTaskProcess *process,
         return result;
 
       case Q_TASK_WIRE_MORE:
+        if ((*n_reads)-- == 0)
+          return FRAME_LATER;
+
         switch (q_task_peer_receive (&process->peer, FALSE))
           {
           case Q_TASK_PEER_DATA:
@@ -408,7 +415,8 @@ q_task_process_serve (QTaskProcess *process,
                       QTaskProcessEnd *end)
 {
   QTask *over = NULL;
-  int i;
+  gboolean has_more = FALSE;
+  int n_reads = SERVE_READS;
 
   end->result = NULL;
   end->error = NULL;
@@ -418,10 +426,13 @@ q_task_process_serve (QTaskProcess *process,
   /* What comes to be served from here on is told again. */
   g_atomic_int_set (&process->has_more, FALSE);
 
-  for (i = 0; i < SERVE_FRAMES && !process->is_over && over == NULL; i++)
+  for (int i = 0; !process->is_over && over == NULL && !has_more; i++)
     {
       GError *error = NULL;
-      FrameResult result = serve_one (process, end, &error);
+      FrameResult result = FRAME_LATER;
+
+      if (i < SERVE_FRAMES)
+        result = serve_one (process, end, &n_reads, &error);
 
       if (result == FRAME_OVER)
         {
@@ -438,13 +449,17 @@ q_task_process_serve (QTaskProcess *process,
         {
           fail (process, error);
         }
+      else if (result == FRAME_LATER)
+        {
+          has_more = TRUE;
+        }
       else if (result == FRAME_STALLED)
         {
           break;
         }
     }
 
-  if (i == SERVE_FRAMES && over == NULL)
+  if (has_more)
     g_atomic_int_set (&process->has_more, TRUE);
 
   g_mutex_unlock (&process->read_lock);
@@ -463,6 +478,7 @@ q_task_process_is_usable (QTaskProcess *process)
   QTaskProcessEnd end = { 0 };
   GError *error = NULL;
   FrameResult result = FRAME_BAD;
+  int n_reads = SERVE_READS;
 
   g_mutex_lock (&process->read_lock);
 
@@ -470,7 +486,7 @@ q_task_process_is_usable (QTaskProcess *process)
   if (!process->is_over)
     {
       do
-        result = serve_one (process, &end, &error);
+        result = serve_one (process, &end, &n_reads, &error);
       while (result == FRAME_TAKEN);
 
       if (result != FRAME_STALLED)
