@@ -231,7 +231,10 @@ next_task_locked (QTaskProcess *process)
 
   g_assert (process->state == Q_TASK_PROCESS_BUSY && process->task == NULL);
 
-  if (process->is_killed || q_task_launcher_core_outdates_locked (process) ||
+  /* One that has ended may look alive, while others hold its socket. */
+  q_task_process_reap_locked (process);
+
+  if (process->pid == 0 || process->is_killed || q_task_launcher_core_outdates_locked (process) ||
       (core->max_tasks > 0 && process->n_tasks >= core->max_tasks))
     {
       q_task_launcher_core_retire_locked (process);
@@ -685,7 +688,11 @@ give (QTaskProcess *process,
 
   g_mutex_lock (&core->lock);
 
-  /* It may have ended since. */
+  /* It may have ended since, or before, while others hold its socket. */
+  q_task_process_reap_locked (process);
+  if (process->pid == 0)
+    q_task_launcher_core_retire_locked (process);
+
   given = process->state == Q_TASK_PROCESS_BUSY;
   if (given)
     {

@@ -19,7 +19,6 @@
 #include <glib/gi18n-lib.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/wait.h>
 
 #include "q-task-process-private.h"
 
@@ -41,23 +40,6 @@ static gboolean
 is_done_locked (QTaskLauncherCore *core)
 {
   return core->is_dropped && core->queue.length == 0 && core->processes->len == 0;
-}
-
-static void
-reap_locked (QTaskProcess *process)
-{
-  pid_t pid;
-
-  if (process->pid == 0)
-    return;
-
-  do
-    pid = waitpid (process->pid, &process->status, WNOHANG);
-  while (pid < 0 && errno == EINTR);
-
-  process->has_status = pid > 0;
-  if (pid != 0)
-    process->pid = 0;
 }
 
 static void
@@ -101,7 +83,7 @@ tend_gone_locked (QTaskProcess *process,
       g_mutex_lock (&core->lock);
     }
 
-  reap_locked (process);
+  q_task_process_reap_locked (process);
 
   /* Whoever starts its task is about to see that it has gone, and wakes the manager. */
   if (process->pid == 0 && process->is_starting)
@@ -169,6 +151,9 @@ tend_locked (QTaskProcess *process,
         {
           process->kill_at = 0;
           process->is_killed = TRUE;
+
+          /* If somebody else has reaped it, the number may be another's by now. */
+          q_task_process_reap_locked (process);
           if (process->pid != 0)
             kill (process->pid, SIGKILL);
         }
@@ -194,7 +179,7 @@ tend_locked (QTaskProcess *process,
       else if (now >= process->reap_at)
         {
           process->reap_at = now + WATCH_USEC;
-          reap_locked (process);
+          q_task_process_reap_locked (process);
 
           /* What it said is read first. */
           if (process->pid == 0)

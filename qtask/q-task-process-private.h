@@ -107,6 +107,7 @@ void          q_task_process_pump         (QTaskProcess            *process);
 void          q_task_process_flush        (QTaskProcess            *process);
 void          q_task_process_read_stderr  (QTaskProcess            *process);
 void          q_task_process_close        (QTaskProcess            *process);
+void          q_task_process_reap_locked  (QTaskProcess            *process);
 GError       *q_task_process_new_error    (QTaskProcess            *process);
 
 /* q-task-process-read.c */

@@ -183,6 +183,24 @@ q_task_process_close (QTaskProcess *process)
   g_mutex_unlock (&process->read_lock);
 }
 
+/* Looks whether it has ended: then its pid is 0. With the lock of the core. */
+void
+q_task_process_reap_locked (QTaskProcess *process)
+{
+  pid_t pid;
+
+  if (process->pid == 0)
+    return;
+
+  do
+    pid = waitpid (process->pid, &process->status, WNOHANG);
+  while (pid < 0 && errno == EINTR);
+
+  process->has_status = pid > 0;
+  if (pid != 0)
+    process->pid = 0;
+}
+
 /* Why it is gone */
 
 /* Reads what there is, and keeps the end. To be called by the manager. */

@@ -365,6 +365,31 @@ test_orphan (gconstpointer captures)
   prctl (PR_SET_CHILD_SUBREAPER, 0);
 }
 
+/* The same of one that idles: it gets no other task. */
+static void
+test_idle_orphan (void)
+{
+  g_autofree char *program = launcher_test_get_program ("launcher-fake");
+  g_autofree char *worker = launcher_test_get_program ("launcher-worker");
+  g_autofree char *path = g_build_filename (launcher_test_get_folder (), "once", NULL);
+  g_autofree char *hello = fake_hello ();
+  g_autofree char *result = fake_result ("1");
+  const char *argv[] = { "sh", "-c",
+                         "if [ -e \"$0\" ]; then exec \"$1\"; fi; : >\"$0\"; \"$2\" \"$3\" request \"$4\" eof &",
+                         path, worker, program, hello, result, NULL };
+  QTaskLauncher *launcher = q_task_launcher_new (argv);
+  g_autoptr (GVariant) value = NULL;
+  g_autoptr (GVariant) second = NULL;
+
+  q_task_launcher_set_max_processes (launcher, 1);
+  value = launcher_call (launcher, "", NULL);
+  assert_variant (value, "1");
+  test_poll_until (count_running_children () == 0);
+  second = launcher_call (launcher, "echo", g_variant_new_string ("2"));
+  assert_variant (second, "'2'");
+  g_assert_finalize_object (launcher);
+}
+
 /* Processes that do not do much */
 
 static void
@@ -686,6 +711,7 @@ main (int argc,
   launcher_test_add ("/launcher/crash/of-an-idle-one-is-noticed", test_idle_dead_is_reaped);
   launcher_test_add_data ("/launcher/crash/leaves-an-orphan", GINT_TO_POINTER (FALSE), test_orphan);
   launcher_test_add_data ("/launcher/crash/leaves-an-orphan-captured", GINT_TO_POINTER (TRUE), test_orphan);
+  launcher_test_add ("/launcher/crash/of-an-idle-one-leaves-an-orphan", test_idle_orphan);
   launcher_test_add ("/launcher/process/never-says-hello", test_never_says_hello);
   launcher_test_add ("/launcher/process/never-reads", test_never_reads);
   launcher_test_add ("/launcher/process/answers-before-all-was-read", test_answers_before_all_was_read);
