@@ -235,7 +235,8 @@ next_task_locked (QTaskProcess *process)
   q_task_process_reap_locked (process);
 
   if (process->pid == 0 || process->is_killed || q_task_launcher_core_outdates_locked (process) ||
-      (core->max_tasks > 0 && process->n_tasks >= core->max_tasks))
+      (core->max_tasks > 0 && process->n_tasks >= core->max_tasks) ||
+      core->processes->len - core->n_gone > core->max_processes)
     {
       q_task_launcher_core_retire_locked (process);
       return NULL;
@@ -252,7 +253,7 @@ next_task_locked (QTaskProcess *process)
   process->is_owned = FALSE;
   process->idle_since = g_get_monotonic_time ();
 
-  if (core->is_dropped || core->processes->len - core->n_gone > core->max_processes)
+  if (core->is_dropped)
     q_task_launcher_core_retire_locked (process);
   else if (process->source == NULL || process->is_taken_over)
     q_task_launcher_core_wake_locked (core);

@@ -468,6 +468,49 @@ test_max_processes (void)
   g_assert_finalize_object (launcher);
 }
 
+/* Those that are too many end when they have done their task, and not when there is no other. */
+static void
+test_fewer_processes (void)
+{
+  QTaskLauncher *launcher = launcher_new ();
+  Answer busy[2] = { ANSWER_INIT, ANSWER_INIT };
+  Answer queued[10];
+  int pids[2];
+
+  for (int i = 0; i < 2; i++)
+    {
+      answer_start (&busy[i], launcher, "finish-when-asked", NULL);
+      answer_wait_running (&busy[i]);
+    }
+  g_assert_cmpuint (list_children (pids, 2), ==, 2);
+  for (int i = 0; i < 10; i++)
+    {
+      queued[i] = (Answer) ANSWER_INIT;
+      answer_start (&queued[i], launcher, "pid", NULL);
+    }
+
+  q_task_launcher_set_max_processes (launcher, 1);
+  q_task_cancel (busy[0].task);
+  answer_wait (&busy[0]);
+  test_poll_until (count_children () == 1);
+  g_assert_cmpuint (list_children (pids, 1), ==, 1);
+  for (int i = 0; i < 10; i++)
+    g_assert_cmpint (q_task_poll (queued[i].task), ==, Q_TASK_STATE_QUEUED);
+
+  q_task_cancel (busy[1].task);
+  answer_wait (&busy[1]);
+  for (int i = 0; i < 10; i++)
+    {
+      answer_wait (&queued[i]);
+      g_assert_no_error (queued[i].error);
+      g_assert_cmpint (g_variant_get_int32 (queued[i].result), ==, pids[0]);
+      answer_clear (&queued[i]);
+    }
+  answer_clear (&busy[0]);
+  answer_clear (&busy[1]);
+  g_assert_finalize_object (launcher);
+}
+
 static void
 test_max_tasks (void)
 {
@@ -1081,6 +1124,7 @@ main (int argc,
   launcher_test_add ("/launcher/priority-orders-the-queue", test_priority);
   launcher_test_add ("/launcher/process/is-reused", test_reuse);
   launcher_test_add ("/launcher/process/at-most-so-many", test_max_processes);
+  launcher_test_add ("/launcher/process/fewer-while-tasks-are-queued", test_fewer_processes);
   launcher_test_add ("/launcher/process/for-so-many-tasks", test_max_tasks);
   launcher_test_add ("/launcher/process/idle-is-closed", test_idle_timeout);
   launcher_test_add ("/launcher/process/largest-timeouts", test_largest_timeouts);
