@@ -267,6 +267,11 @@ spawn_locked (QTaskLauncherCore *core)
     }
 
   g_ptr_array_add (core->processes, process);
+
+  /* If the limit was raised meanwhile, another one is for what is in the queue. */
+  if (q_task_launcher_core_outdates_locked (process))
+    return;
+
   task = q_task_launcher_core_pop_locked (core);
   if (task == NULL)
     return;

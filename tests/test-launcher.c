@@ -1032,6 +1032,33 @@ test_request_over_the_limit (void)
   g_assert_finalize_object (launcher);
 }
 
+/* A higher limit holds at once, also while a process is being started with the lower one. */
+static void
+test_request_under_a_raised_limit (void)
+{
+  for (int i = 0; i < 20; i++)
+    {
+      QTaskLauncher *launcher = launcher_new ();
+      Answer first = ANSWER_INIT;
+      Answer second = ANSWER_INIT;
+
+      q_task_launcher_set_max_processes (launcher, 1);
+      q_task_launcher_set_max_message_size (launcher, 1000);
+      answer_start (&first, launcher, "nothing", NULL);
+      g_usleep (i * 20);
+      q_task_launcher_set_max_message_size (launcher, 100000);
+      q_task_set_priority (answer_prepare (&second), G_PRIORITY_HIGH);
+      answer_run (&second, launcher, "echo", g_variant_new_take_string (g_strnfill (50000, 'x')));
+      answer_wait (&second);
+      g_assert_no_error (second.error);
+      answer_wait (&first);
+      g_assert_no_error (first.error);
+      answer_clear (&first);
+      answer_clear (&second);
+      g_assert_finalize_object (launcher);
+    }
+}
+
 /* Requests that were queued before the limit was lowered are refused by the process that gets them, one
  * after another; those count for nothing, and it goes on with the rest. */
 static void
@@ -1112,6 +1139,7 @@ main (int argc,
   launcher_test_add ("/launcher/request/is-sunk", test_request_is_sunk);
   launcher_test_add ("/launcher/request/not-normal", test_request_not_normal);
   launcher_test_add ("/launcher/request/over-the-limit", test_request_over_the_limit);
+  launcher_test_add ("/launcher/request/under-a-raised-limit", test_request_under_a_raised_limit);
   launcher_test_add ("/launcher/request/over-a-lowered-limit", test_request_over_a_lowered_limit);
   launcher_test_add ("/launcher/error/keeps-its-domain", test_error_keeps_domain);
   launcher_test_add ("/launcher/error/of-unknown-domain-is-readable", test_error_of_unknown_domain);
