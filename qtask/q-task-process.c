@@ -471,8 +471,11 @@ q_task_process_take_task_locked (QTaskProcess *process,
 
   ((QTaskJob *) q_task_get_private (task)->worker_data)->process = NULL;
   process->task = NULL;
-  process->kill_at = 0;
   process->is_asked = FALSE;
+
+  /* One that is to go has its time for that. */
+  if (process->state != Q_TASK_PROCESS_GONE)
+    process->kill_at = 0;
 }
 
 /* Sends the request of @task. Returns whether that went, in whole or in part, or waits to; if not,
