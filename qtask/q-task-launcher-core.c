@@ -720,6 +720,18 @@ give (QTaskProcess *process,
   return given;
 }
 
+static void
+finish_stopped (QTaskLauncherCore *core,
+                QTask *task)
+{
+  guint word = q_task_get_word (q_task_get_private (task));
+  QTaskProcessEnd end = { 0 };
+
+  end.error = q_task_new_stop_error (word & Q_TASK_WORD_TIMED_OUT ? Q_TASK_STOP_TIMEOUT
+                                                                  : Q_TASK_STOP_CANCEL);
+  q_task_launcher_core_finish (core, task, end, FALSE);
+}
+
 /* Starts a task that runs, and that no process has, again, before others. Takes the reference of
  * its run. To be called with no lock held. */
 void
@@ -730,6 +742,12 @@ q_task_launcher_core_requeue (QTaskLauncherCore *core,
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskProcess *process;
 
+  if ((q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0)
+    {
+      finish_stopped (core, task);
+      return;
+    }
+
   q_task_set_queued (task);
 
   /* The queue is for those that no idle process could have. */
@@ -739,14 +757,7 @@ q_task_launcher_core_requeue (QTaskLauncherCore *core,
 
   /* Asked to stop while it seemed to run. */
   if ((q_task_get_word (priv) & Q_TASK_WORD_STOP) != 0 && core_withdraw (&core->runner, task))
-    {
-      QTaskProcessEnd end = { 0 };
-
-      end.error = q_task_new_stop_error (q_task_get_word (priv) & Q_TASK_WORD_TIMED_OUT
-                                           ? Q_TASK_STOP_TIMEOUT
-                                           : Q_TASK_STOP_CANCEL);
-      q_task_launcher_core_finish (core, task, end, FALSE);
-    }
+    finish_stopped (core, task);
 }
 
 /* Queues @task, or sends it to an idle process. On failure all is as it was. */
