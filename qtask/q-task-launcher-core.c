@@ -211,11 +211,29 @@ q_task_launcher_core_outdates_locked (QTaskProcess *process)
   return process->max_message_size < process->core->setup.max_message_size;
 }
 
+/* How many processes are to go and take their time. One that was killed does so as soon as it can. */
+static guint
+count_leaving_locked (QTaskLauncherCore *core)
+{
+  guint n = 0;
+
+  for (guint i = 0; i < core->processes->len && core->n_gone > 0; i++)
+    {
+      QTaskProcess *process = core->processes->pdata[i];
+
+      if (process->state == Q_TASK_PROCESS_GONE && process->kill_at != NEVER)
+        n++;
+    }
+
+  return n;
+}
+
 /* Whether there is a task, and a process may be started for it. */
 gboolean
 q_task_launcher_core_wants_process_locked (QTaskLauncherCore *core)
 {
-  return core->queue.length > 0 && core->processes->len - core->n_gone < core->max_processes;
+  return core->queue.length > 0 && core->processes->len - core->n_gone < core->max_processes &&
+         count_leaving_locked (core) < core->max_processes;
 }
 
 /* Takes the next task from the queue for the process, which has none any more, or has it idle or go.

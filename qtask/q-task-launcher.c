@@ -266,7 +266,8 @@ q_task_launcher_class_init (QTaskLauncherClass *klass)
   /**
    * QTaskLauncher:max-processes: (getter get_max_processes) (setter set_max_processes)
    *
-   * How many processes there may be at once. By default as many as there are processors.
+   * How many processes there may be at once, besides at most as many that were closed and are about
+   * to end. By default as many as there are processors.
    *
    * Since: 1.0
    */

@@ -468,6 +468,32 @@ test_max_processes (void)
   g_assert_finalize_object (launcher);
 }
 
+/* Those that take their time to end are not ever more. */
+static void
+test_processes_that_linger (void)
+{
+  g_autofree char *program = launcher_test_get_program ("launcher-worker");
+  const char *argv[] = { "sh", "-c", "\"$0\"; sleep 0.2", program, NULL };
+  QTaskLauncher *launcher = q_task_launcher_new (argv);
+  Answer answers[10];
+
+  q_task_launcher_set_max_processes (launcher, 2);
+  q_task_launcher_set_max_tasks_per_process (launcher, 1);
+  for (int i = 0; i < 10; i++)
+    {
+      answers[i] = (Answer) ANSWER_INIT;
+      answer_start (&answers[i], launcher, "nothing", NULL);
+    }
+  for (int i = 0; i < 10; i++)
+    {
+      answer_wait (&answers[i]);
+      g_assert_no_error (answers[i].error);
+      g_assert_cmpuint (count_children (), <=, 4);
+      answer_clear (&answers[i]);
+    }
+  g_assert_finalize_object (launcher);
+}
+
 /* Those that are too many end when they have done their task, and not when there is no other. */
 static void
 test_fewer_processes (void)
@@ -1153,6 +1179,7 @@ main (int argc,
   launcher_test_add ("/launcher/process/is-reused", test_reuse);
   launcher_test_add ("/launcher/process/at-most-so-many", test_max_processes);
   launcher_test_add ("/launcher/process/fewer-while-tasks-are-queued", test_fewer_processes);
+  launcher_test_add ("/launcher/process/lingering-are-as-many", test_processes_that_linger);
   launcher_test_add ("/launcher/process/for-so-many-tasks", test_max_tasks);
   launcher_test_add ("/launcher/process/idle-is-closed", test_idle_timeout);
   launcher_test_add ("/launcher/process/largest-timeouts", test_largest_timeouts);
