@@ -25,6 +25,9 @@
 /* How often it looks for tasks to take over, before it sleeps */
 #define NAP_ROUNDS 8
 
+/* How long one that has no task has to end by itself, at least */
+#define END_USEC G_TIME_SPAN_SECOND
+
 /* How long it waits with another try to start a process, where that failed */
 #define RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
 
@@ -71,10 +74,14 @@ tend_gone_locked (QTaskProcess *process,
 
   if (!process->is_closed)
     {
+      gint64 timeout = core->kill_timeout >= 0 ? core->kill_timeout : Q_TASK_LAUNCHER_KILL_TIMEOUT;
+
+      /* Only who waits for a task is in a hurry. */
+      if (process->task == NULL)
+        timeout = MAX (timeout, END_USEC);
+
       process->is_closed = TRUE;
-      process->kill_at = q_task_launcher_add_timeout (now, core->kill_timeout >= 0
-                                                             ? core->kill_timeout
-                                                             : Q_TASK_LAUNCHER_KILL_TIMEOUT);
+      process->kill_at = q_task_launcher_add_timeout (now, timeout);
       if (process->failure != NULL)
         process->kill_at = now;
 

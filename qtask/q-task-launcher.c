@@ -310,7 +310,8 @@ q_task_launcher_class_init (QTaskLauncherClass *klass)
    * QTaskLauncher:kill-timeout: (getter get_kill_timeout) (setter set_kill_timeout)
    *
    * How long a task that was asked to stop has to do so, before its process is killed, in
-   * microseconds; or -1 for ever.
+   * microseconds; or -1 for ever. A process that is closed, since it is of no more use, has a second
+   * to end, or this time if it is longer (5 seconds for -1).
    *
    * Since: 1.0
    */

@@ -1011,6 +1011,8 @@ test_function_data_is_destroyed (void)
   g_autofree char *path = g_build_filename (launcher_test_get_folder (), "ends", NULL);
   QTaskLauncher *launcher = launcher_new ();
 
+  /* However soon it would be killed if it did not stop */
+  q_task_launcher_set_kill_timeout (launcher, 0);
   g_setenv ("LAUNCHER_WORKER_ENDS", path, TRUE);
   g_assert_cmpint (launcher_call_pid (launcher), >, 0);
   g_unsetenv ("LAUNCHER_WORKER_ENDS");
