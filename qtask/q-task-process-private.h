@@ -67,6 +67,7 @@ struct _QTaskProcess
   int                is_paused;  /* likewise; also read atomically without */
   gboolean           has_extra_room; /* the channel, since the task is to stop */
   gboolean           is_over;    /* of no use any more */
+  gboolean           wants_pump; /* it takes more messages; to be done without the lock */
 
   int                has_more;   /* to serve that was read already, or may be; atomic, any thread */
 

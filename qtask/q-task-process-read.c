@@ -278,7 +278,7 @@ handle_frame (QTaskProcess *process,
         if (!is_right)
           return set_unexpected (error, "credit"), FRAME_BAD;
 
-        q_task_process_pump (process);
+        process->wants_pump = TRUE;
         return FRAME_TAKEN;
       }
 
@@ -416,6 +416,7 @@ q_task_process_serve (QTaskProcess *process,
 {
   QTask *over = NULL;
   gboolean has_more = FALSE;
+  gboolean wants_pump;
   int n_reads = SERVE_READS;
 
   end->result = NULL;
@@ -461,8 +462,13 @@ q_task_process_serve (QTaskProcess *process,
 
   if (has_more)
     g_atomic_int_set (&process->has_more, TRUE);
+  wants_pump = process->wants_pump;
+  process->wants_pump = FALSE;
 
   g_mutex_unlock (&process->read_lock);
+
+  if (wants_pump)
+    q_task_process_pump (process);
 
   if (over != NULL)
     q_task_launcher_core_next (process);

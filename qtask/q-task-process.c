@@ -374,7 +374,7 @@ pump_one (QTaskProcess *process)
 }
 
 /* Sends what the owner has written, as far as the process takes it in. May be called with no
- * lock held but that to read, from any thread, and while it is being called. */
+ * lock held, from any thread, and while it is being called. */
 void
 q_task_process_pump (QTaskProcess *process)
 {
