@@ -176,9 +176,9 @@ q_task_member_unwatch (QTaskMember *member)
 
   g_mutex_lock (&priv->lock);
 
-  /* The worker has left its completion to this wait. */
+  /* The worker has left its completion to this wait, and to nobody who runs it synchronously. */
   while (member->is_watched && member->is_handed &&
-         (q_task_get_word (priv) & Q_TASK_WORD_HANDED) != 0)
+         (q_task_get_word (priv) & (Q_TASK_WORD_HANDED | Q_TASK_WORD_SYNCHRONOUS)) == Q_TASK_WORD_HANDED)
     {
       gboolean again = FALSE;
 

@@ -398,10 +398,23 @@ look_once (QTaskBlock *block,
     }
   else if (!block->is_owner)
     {
+      gint64 progress_time;
+
       if (word & Q_TASK_WORD_FIXED)
         {
           *done = TRUE;
           return -1;
+        }
+
+      /* Another thread runs it synchronously. */
+      if (block->may_serve)
+        {
+          g_mutex_unlock (&priv->lock);
+          unpark (block); /* code of the user may wait, too */
+          progress_time = serve (task, again);
+          g_mutex_lock (&priv->lock);
+
+          wake_time = earlier (wake_time, progress_time);
         }
     }
   else if (word & Q_TASK_WORD_COMPLETING)
@@ -467,8 +480,8 @@ look_once (QTaskBlock *block,
 }
 
 /* Does what an owner who waits for several tasks does for one of them, each time that it is
- * woken: serves it, and completes it if it can be. Returns when to look again, or -1; sets @again
- * when at once. */
+ * woken: serves it, and completes it if it can be, unless another thread runs it synchronously and
+ * does so. Returns when to look again, or -1; sets @again when at once. */
 gint64
 q_task_look (QTask *task,
              gboolean *again)
@@ -478,7 +491,7 @@ q_task_look (QTask *task,
     .task = task,
     .mode = Q_TASK_WAIT_OUTCOME,
     .end_time = -1,
-    .is_owner = TRUE,
+    .is_owner = !q_task_is_set (task, Q_TASK_WORD_SYNCHRONOUS),
     .may_serve = TRUE,
   };
   gboolean done = FALSE;

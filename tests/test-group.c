@@ -1688,6 +1688,115 @@ test_run_sync (void)
   g_assert_finalize_object (group);
 }
 
+/* Another thread runs a task synchronously while its owner waits: the callback is not called, and
+ * the task completes once, in that thread. The owner serves the sync points of its worker. */
+typedef struct
+{
+  QTask *task;
+  TestGate go_on;
+  int n_callbacks;
+  int n_completed;
+  int n_syncs;
+  GThread *thread;
+} SyncElsewhere;
+
+static gboolean
+sync_when_open_worker (QTask *task,
+                       gpointer data,
+                       GError **error)
+{
+  SyncElsewhere *self = data;
+
+  test_gate_wait (&self->go_on);
+
+  return q_task_sync (task, error);
+}
+
+static gpointer
+run_sync_thread (gpointer data)
+{
+  SyncElsewhere *self = data;
+
+  q_task_run_in_thread_sync (self->task, sync_when_open_worker, self, NULL);
+  g_assert_true (q_task_get_completed (self->task));
+
+  return NULL;
+}
+
+static void
+sync_elsewhere_func (QTask *task,
+                     gpointer data)
+{
+  SyncElsewhere *self = data;
+
+  g_assert_true (g_thread_self () == self->thread);
+  self->n_syncs++;
+  q_task_resume (task, FALSE);
+}
+
+/* By then the owner waits. */
+static void
+open_when_synced_func (QTask *task,
+                       gpointer data)
+{
+  test_gate_open (&((SyncElsewhere *) data)->go_on);
+  q_task_resume (task, FALSE);
+}
+
+static gboolean
+sync_once_worker (QTask *task,
+                  gpointer data G_GNUC_UNUSED,
+                  GError **error)
+{
+  return q_task_sync (task, error);
+}
+
+static void
+count_callback_cb (QTask *task G_GNUC_UNUSED,
+                   gpointer data)
+{
+  g_atomic_int_inc (&((SyncElsewhere *) data)->n_callbacks);
+}
+
+static void
+test_run_sync_elsewhere (void)
+{
+  QTaskPool *pool = q_task_pool_new ("group", 1, 0);
+
+  for (int i = 0; i < test_scaled (50); i++)
+    {
+      QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+      SyncElsewhere self = { .go_on = TEST_GATE_INIT, .thread = g_thread_self () };
+      QTask *other = add_new (group, NULL, NULL);
+      g_autoptr (GError) error = NULL;
+      GThread *thread;
+
+      self.task = add_new (group, count_callback_cb, &self);
+      q_task_set_sync_func (self.task, sync_elsewhere_func, &self, NULL);
+      g_signal_connect_swapped (self.task, "notify::completed", G_CALLBACK (g_atomic_int_inc),
+                                &self.n_completed);
+      q_task_set_sync_func (other, open_when_synced_func, &self, NULL);
+
+      thread = g_thread_new ("sync", run_sync_thread, &self);
+      test_poll_until (q_task_poll (self.task) == Q_TASK_STATE_RUNNING);
+      test_pool_push (pool, other, sync_once_worker, NULL, NULL);
+
+      g_assert_true (q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, &error));
+      g_assert_no_error (error);
+      g_thread_join (thread);
+      g_assert_cmpint (self.n_syncs, ==, 1);
+      g_assert_cmpint (self.n_completed, ==, 1);
+      g_assert_cmpint (self.n_callbacks, ==, 0);
+
+      test_run_pending (NULL);
+      g_assert_finalize_object (self.task);
+      test_finalize_soon (other);
+      g_assert_finalize_object (group);
+    }
+
+  close_pool (pool);
+}
+
 /* Many threads at once */
 
 static gboolean
@@ -1815,6 +1924,7 @@ main (int argc,
   g_test_add_func ("/group/context-may-go-first", test_lost);
   g_test_add_func ("/group/return-on-cancel", test_return_on_cancel);
   g_test_add_func ("/group/run-in-thread-sync", test_run_sync);
+  g_test_add_func ("/group/run-in-thread-sync-elsewhere", test_run_sync_elsewhere);
   g_test_add_func ("/group/storm", test_storm);
 
   return g_test_run ();
