@@ -1211,6 +1211,7 @@ q_task_group_add (QTaskGroup *group,
                   QTask *task,
                   GError **error)
 {
+  g_autoptr (QTaskGroup) hold = NULL;
   QTaskGroupCore *core;
   QTaskPrivate *priv;
   QTaskMember *member = NULL;
@@ -1230,6 +1231,7 @@ q_task_group_add (QTaskGroup *group,
   if (q_task_is_forked (error))
     return FALSE;
 
+  hold = g_object_ref (group);
   core = group->core;
   priv = q_task_get_private (task);
   q_task_ensure_extra (priv);
@@ -1288,10 +1290,8 @@ q_task_group_add (QTaskGroup *group,
 
   if (ownership != Q_TASK_OWNER_NOT)
     {
-      g_object_ref (group);
       update_list (group);
       progress_changed (core);
-      g_object_unref (group);
     }
   else
     {
@@ -1341,6 +1341,7 @@ q_task_group_cancel (QTaskGroup *group)
 void
 q_task_group_close (QTaskGroup *group)
 {
+  g_autoptr (QTaskGroup) hold = NULL;
   QTaskGroupCore *core;
   QTaskOwnership ownership;
   gboolean was_closed;
@@ -1350,6 +1351,7 @@ q_task_group_close (QTaskGroup *group)
   if (q_task_is_forked (NULL))
     return;
 
+  hold = g_object_ref (group);
   core = group->core;
 
   g_mutex_lock (&core->lock);
@@ -1365,10 +1367,8 @@ q_task_group_close (QTaskGroup *group)
 
   if (ownership != Q_TASK_OWNER_NOT)
     {
-      g_object_ref (group);
       q_task_group_core_serve (core);
       q_task_group_core_tell (core);
-      g_object_unref (group);
       q_task_dispatch_release (core->dispatch, ownership);
     }
   else

@@ -1529,6 +1529,69 @@ test_dropped (void)
   close_pool (pool);
 }
 
+/* A callback or handler that this brings about drops the last reference of the user. */
+static void
+drop_cb (gpointer group)
+{
+  g_clear_object ((QTaskGroup **) group);
+}
+
+static void
+drop_waited_cb (GObject *source,
+                GAsyncResult *result,
+                gpointer group)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (q_task_group_wait_finish (Q_TASK_GROUP (source), result, &error));
+  g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED);
+  drop_cb (group);
+}
+
+static gboolean
+close_cb (gpointer group)
+{
+  q_task_group_close (*(QTaskGroup **) group);
+
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_dropped_inside (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+  gpointer weak = group;
+
+  /* While a task is added, and cancelled at once */
+  g_object_add_weak_pointer (weak, &weak);
+  q_task_group_cancel (group);
+  g_signal_connect_swapped (q_task_get_stop_cancellable (task), "cancelled", G_CALLBACK (drop_cb),
+                            &group);
+  g_assert_true (q_task_group_add (group, task, NULL));
+  g_assert_null (group);
+  g_assert_null (weak);
+  q_task_complete (task);
+  g_assert_finalize_object (task);
+
+  /* While it is closed, which ends a wait, in a later iteration than that began in */
+  weak = group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  g_object_add_weak_pointer (weak, &weak);
+  q_task_group_wait_async (group, Q_TASK_GROUP_ANY, NULL, drop_waited_cb, &group);
+  g_timeout_add (1, close_cb, &group);
+  test_run_until (NULL, group == NULL);
+  test_run_pending (NULL);
+  g_assert_null (weak);
+
+  /* ... and of which it tells */
+  weak = group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  g_object_add_weak_pointer (weak, &weak);
+  g_signal_connect_swapped (group, "notify::is-closed", G_CALLBACK (drop_cb), &group);
+  q_task_group_close (group);
+  g_assert_null (group);
+  g_assert_null (weak);
+}
+
 static void
 unref_thread (gpointer data,
               gpointer user_data G_GNUC_UNUSED)
@@ -1919,6 +1982,7 @@ main (int argc,
   g_test_add_func ("/group/progress-is-the-mean", test_progress);
   g_test_add_func ("/group/progress-counts-what-was-before", test_progress_before);
   g_test_add_func ("/group/dropping-it-cancels-and-waits-for-nobody", test_dropped);
+  g_test_add_func ("/group/dropping-it-in-what-it-calls", test_dropped_inside);
   g_test_add_func ("/group/dropping-it-elsewhere-releases-where-tasks-live", test_dropped_elsewhere);
   g_test_add_func ("/group/dropping-it-elsewhere-frees-closures-where-it-lives", test_dropped_elsewhere_closures);
   g_test_add_func ("/group/context-may-go-first", test_lost);
