@@ -450,6 +450,61 @@ test_add_elsewhere (void)
   close_pool (pool);
 }
 
+/* What goes while the list is brought up to date, before it was listed, may add to the group. */
+typedef struct
+{
+  QTaskGroup *group;
+  QTask *first;
+  QTask *late;
+} Adds;
+
+static void
+add_late_notify (gpointer data)
+{
+  Adds *self = data;
+
+  g_assert_true (q_task_group_add (self->group, self->late, NULL));
+}
+
+static void
+add_and_end_elsewhere (gpointer data,
+                       gpointer user_data G_GNUC_UNUSED)
+{
+  Adds *self = data;
+  g_autoptr (QTask) task = q_task_new (NULL, NULL, NULL, NULL);
+
+  self->first = add_new (self->group, NULL, NULL);
+  g_assert_true (q_task_group_add (self->group, task, NULL));
+  q_task_set_task_data (task, self, add_late_notify);
+  q_task_run_in_thread_sync (task, test_empty_worker, NULL, NULL);
+}
+
+static void
+test_add_while_listing (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  Adds self = { group, NULL, q_task_new (NULL, NULL, NULL, NULL) };
+  Mirror mirror;
+
+  mirror_init (&mirror, group);
+  g_main_context_acquire (NULL);
+  test_in_thread ((GFunc) add_and_end_elsewhere, &self);
+  g_main_context_release (NULL);
+  g_assert_cmpuint (mirror.items->len, ==, 0);
+
+  test_run_until (NULL, mirror.items->len == 2);
+  g_assert_true (mirror.items->pdata[0] == self.first);
+  g_assert_true (mirror.items->pdata[1] == self.late);
+
+  q_task_complete (self.late);
+  q_task_complete (self.first);
+  test_run_until (NULL, mirror.items->len == 0);
+  mirror_clear (&mirror);
+  test_finalize_soon (self.first);
+  g_assert_finalize_object (self.late);
+  g_assert_finalize_object (group);
+}
+
 /* Cancelling */
 
 static void
@@ -1954,6 +2009,7 @@ main (int argc,
   g_test_add_func ("/group/takes-a-task-that-has-ended", test_add_ended);
   g_test_add_func ("/group/keeps-its-tasks-in-its-context", test_context_stays);
   g_test_add_func ("/group/lists-in-its-thread-what-others-add", test_add_elsewhere);
+  g_test_add_func ("/group/lists-what-is-added-while-it-lists", test_add_while_listing);
   g_test_add_func ("/group/cancels-all-and-what-comes-later", test_cancel);
   g_test_add_func ("/group/never-cancels-what-the-caller-gave", test_cancel_given);
   g_test_add_func ("/group/cancels-the-rest-on-error-at-once", test_cancel_on_error);
