@@ -823,12 +823,13 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
 
     task = Task(cancellable=cancellable)
     task.set_name(getattr(func, '__name__', None) if name is None else name)
-    if group is not None:
-        group.add(task)
     if priority is not None:
         task.set_priority(priority)
     if timeout is not None:
         task.set_timeout(max(1, int(timeout * 1000000)))
+    # Once nothing can fail: who awaits the group would wait for a task that never starts.
+    if group is not None:
+        group.add(task)
     if progress is not None:
         # Disconnected at the end, so that it goes where it came from.
         handler = task.connect('notify::progress', lambda task, _: progress(task.get_progress()))
