@@ -11,9 +11,9 @@
  *
  * The wait graph: a task whose worker waits points to the awaited one (waits_for), and so does
  * one whose sync function waits; one that is queued in a serial pool waits for the one that
- * runs there. A wait that would close a ring is refused. All edges change with the lock of the
- * graph held, which is taken before that of a pool, and never by the worker of a task that
- * nobody waits in.
+ * runs there. A task that runs a loop in several threads waits for all that they wait for. A
+ * wait that would close a ring is refused. All edges change with the lock of the graph held,
+ * which is taken before that of a pool, and never by the worker of a task that nobody waits in.
  *
  * An owner that waits does for the task what its main loop would do: it serves its progress,
  * and runs its callback.
@@ -25,8 +25,9 @@
 
 #include "q-task-private.h"
 
-/* More than any ring can have. */
+/* More than any ring can have; and how many of them, at most, wait for several. */
 #define MAX_RING 100000
+#define MAX_DEPTH 1000
 
 /* Somebody to be told when there is an outcome. */
 struct _QTaskWaiter
@@ -95,41 +96,6 @@ unref_task_notify (gpointer task,
                    GClosure *closure G_GNUC_UNUSED)
 {
   g_object_unref (task);
-}
-
-/* What has to end before @task can, or NULL. It lives as long as the graph does not change;
- * what would not is added to @held. */
-static QTask *
-get_next_in_graph (QTask *task,
-                   GPtrArray *held)
-{
-  QTaskPrivate *priv = q_task_get_private (task);
-  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
-  QTaskRunner *runner = NULL;
-  QTask *blocker;
-
-  if (extra != NULL && extra->waits_for != NULL)
-    return extra->waits_for;
-  if (extra != NULL && extra->waiting_parts != NULL)
-    return q_task_get_private (extra->waiting_parts->data)->extra->waits_for;
-
-  g_mutex_lock (&priv->lock);
-  if (q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_QUEUED)
-    {
-      runner = priv->runner;
-      runner->funcs->ref (runner);
-    }
-  g_mutex_unlock (&priv->lock);
-
-  if (runner == NULL)
-    return NULL;
-
-  blocker = runner->funcs->ref_blocker (runner);
-  runner->funcs->unref (runner);
-  if (blocker != NULL)
-    g_ptr_array_add (held, blocker);
-
-  return blocker;
 }
 
 /* One who blocks. */
@@ -227,30 +193,140 @@ is_waiting (QTaskFrame *frame,
   return FALSE;
 }
 
+/* A search for the caller, through the graph. What would not live as long as that does not change
+ * is held. */
+typedef struct
+{
+  QTaskFrame *frame;
+  QTaskHold *hold;
+  GPtrArray *held;  /* tasks */
+  GHashTable *seen; /* those that wait for several: whether they lead to the caller; or NULL */
+  guint depth;      /* how many of these it is behind */
+} QTaskSearch;
+
+static gboolean leads_to_locked (QTaskSearch *search,
+                                 QTask *task);
+
+static void
+search_init (QTaskSearch *search)
+{
+  *search = (QTaskSearch){
+    .frame = q_task_get_current_frame (),
+    .hold = q_task_get_current_hold (),
+    .held = g_ptr_array_new_with_free_func (g_object_unref),
+  };
+}
+
+/* With no lock held. */
+static void
+search_clear (QTaskSearch *search)
+{
+  g_clear_pointer (&search->seen, g_hash_table_unref);
+  g_ptr_array_unref (search->held);
+}
+
+/* Whether @task waits for more than one. */
+static gboolean
+waits_for_several (QTask *task)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
+
+  return extra != NULL && extra->waiting_parts != NULL;
+}
+
+/* Of a task that does: it can end only after all of them. */
+static gboolean
+several_lead_to_locked (QTaskSearch *search,
+                        QTask *task)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
+  gpointer known;
+  gboolean leads;
+
+  if (search->seen == NULL)
+    search->seen = g_hash_table_new (NULL, NULL);
+
+  if (g_hash_table_lookup_extended (search->seen, task, NULL, &known))
+    return GPOINTER_TO_INT (known);
+  if (search->depth >= MAX_DEPTH)
+    return FALSE;
+
+  g_hash_table_insert (search->seen, task, GINT_TO_POINTER (FALSE));
+  search->depth++;
+
+  leads = extra->waits_for != NULL && leads_to_locked (search, extra->waits_for);
+  for (GSList *part = extra->waiting_parts; !leads && part != NULL; part = part->next)
+    leads = leads_to_locked (search, part->data);
+
+  search->depth--;
+  g_hash_table_insert (search->seen, task, GINT_TO_POINTER (leads));
+
+  return leads;
+}
+
+/* The only one that has to end before @task can, or NULL. */
+static QTask *
+get_next_in_graph (QTaskSearch *search,
+                   QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+  QTaskRunner *runner = NULL;
+  QTask *blocker;
+
+  if (extra != NULL && extra->waits_for != NULL)
+    return extra->waits_for;
+
+  g_mutex_lock (&priv->lock);
+  if (q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_QUEUED)
+    {
+      runner = priv->runner;
+      runner->funcs->ref (runner);
+    }
+  g_mutex_unlock (&priv->lock);
+
+  if (runner == NULL)
+    return NULL;
+
+  blocker = runner->funcs->ref_blocker (runner);
+  runner->funcs->unref (runner);
+  if (blocker != NULL)
+    g_ptr_array_add (search->held, blocker);
+
+  return blocker;
+}
+
 /* Whether @task cannot end before the caller goes on. */
 static gboolean
-leads_to_locked (QTask *task,
-                 QTaskFrame *frame,
-                 QTaskHold *hold,
-                 GPtrArray *held)
+leads_to_locked (QTaskSearch *search,
+                 QTask *task)
 {
-  QTask *next = task;
+  for (int i = 0; task != NULL && i < MAX_RING; i++)
+    {
+      if (is_waiting (search->frame, search->hold, task))
+        return TRUE;
+      if (waits_for_several (task))
+        return several_lead_to_locked (search, task);
 
-  for (int i = 0; next != NULL && !is_waiting (frame, hold, next); i++)
-    next = i < MAX_RING ? get_next_in_graph (next, held) : NULL;
+      task = get_next_in_graph (search, task);
+    }
 
-  return next != NULL;
+  return FALSE;
 }
 
 gboolean
 q_task_leads_here (QTask *task)
 {
-  g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
+  QTaskSearch search;
   gboolean leads_here;
 
+  search_init (&search);
+
   g_mutex_lock (&graph_lock);
-  leads_here = leads_to_locked (task, q_task_get_current_frame (), q_task_get_current_hold (), held);
+  leads_here = leads_to_locked (&search, task);
   g_mutex_unlock (&graph_lock);
+
+  search_clear (&search);
 
   return leads_here;
 }
@@ -260,17 +336,21 @@ static gboolean
 enter_graph (QTaskBlock *block,
              GError **error)
 {
-  g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
   g_autofree char *description = NULL;
+  QTaskSearch search;
   gboolean is_ring;
+
+  search_init (&search);
 
   g_mutex_lock (&graph_lock);
 
-  is_ring = leads_to_locked (block->task, block->frame, block->hold, held);
+  is_ring = leads_to_locked (&search, block->task);
   set_waits_for_locked (block, is_ring ? NULL : block->task);
   block->is_in_graph = !is_ring;
 
   g_mutex_unlock (&graph_lock);
+
+  search_clear (&search);
 
   if (!is_ring)
     return TRUE;
