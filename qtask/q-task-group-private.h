@@ -10,9 +10,6 @@
 
 G_BEGIN_DECLS
 
-typedef struct _QTaskGroupCore QTaskGroupCore;
-typedef struct _QTaskMember    QTaskMember;
-
 /* A task in a group. Who has it holds a reference: its task until that has completed, the core
  * likewise, the list, and the queue of those to be looked at. With the lock of the core, unless
  * told otherwise. */

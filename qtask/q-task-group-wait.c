@@ -220,6 +220,7 @@ typedef struct
   QTaskFrame *frame; /* of the worker that waits, or NULL */
   gboolean is_owner;
   gboolean is_parked;
+  gboolean is_in_graph;
   gint64 retry_time; /* when to look for deadlocks again */
 } GroupBlock;
 
@@ -416,14 +417,9 @@ static gboolean
 check_ring (GroupBlock *block,
             GError **error)
 {
-  g_autoptr (GPtrArray) members = q_task_group_core_list (block->core, FALSE);
-  guint n_rings = 0;
+  block->is_in_graph = q_task_enter_group_wait (block->core, block->mode == Q_TASK_GROUP_ANY);
 
-  for (guint i = 0; i < members->len; i++)
-    if (q_task_leads_here (((QTaskMember *) members->pdata[i])->task))
-      n_rings++;
-
-  if (n_rings == 0 || (block->mode == Q_TASK_GROUP_ANY && n_rings < members->len))
+  if (block->is_in_graph)
     return TRUE;
 
   g_set_error_literal (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK,
@@ -673,6 +669,8 @@ q_task_group_wait (QTaskGroup *group,
 
   success = block_until_over (&block, error);
 
+  if (block.is_in_graph)
+    q_task_leave_group_wait ();
   unpark (&block);
 
   if (block.is_owner)

@@ -767,6 +767,19 @@ member_completed (QTask *task,
   q_task_member_unref (member);
 }
 
+static void
+list_tasks (QTaskGroupCore *core,
+            gboolean for_any,
+            GPtrArray *tasks)
+{
+  g_mutex_lock (&core->lock);
+  if (!for_any || core->n_fixed == 0)
+    for (QTaskMember *member = core->first; member != NULL; member = member->next)
+      if (!member->is_fixed)
+        g_ptr_array_add (tasks, g_object_ref (member->task));
+  g_mutex_unlock (&core->lock);
+}
+
 static const QTaskMemberFuncs member_funcs = {
   .fixed = member_fixed,
   .wake = member_wake,
@@ -774,6 +787,7 @@ static const QTaskMemberFuncs member_funcs = {
   .failed = member_failed,
   .progress = member_progress,
   .completed = member_completed,
+  .list = list_tasks,
 };
 
 /* The object */

@@ -11,9 +11,10 @@
  *
  * The wait graph: a task whose worker waits points to the awaited one (waits_for), and so does
  * one whose sync function waits; one that is queued in a serial pool waits for the one that
- * runs there. A task that runs a loop in several threads waits for all that they wait for. A
- * wait that would close a ring is refused. All edges change with the lock of the graph held,
- * which is taken before that of a pool, and never by the worker of a task that nobody waits in.
+ * runs there. A task that runs a loop in several threads waits for all that they wait for, and
+ * one that waits for a group for all of it, or any. A wait that would close a ring is refused.
+ * All edges change with the lock of the graph held, which is taken before that of a pool or a
+ * group, and never by the worker of a task that nobody waits in.
  *
  * An owner that waits does for the task what its main loop would do: it serves its progress,
  * and runs its callback.
@@ -140,16 +141,20 @@ get_whole (QTask *task)
   return extra != NULL ? extra->part_of : NULL;
 }
 
-static void
-set_task_waits_for_locked (QTask *task,
-                           QTask *waits_for)
+static gboolean
+is_in_graph (QTaskExtra *extra)
 {
-  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (task));
-  gboolean waited = extra->waits_for != NULL;
+  return extra->waits_for != NULL || extra->waits_for_group != NULL;
+}
 
-  extra->waits_for = waits_for;
+/* The task has begun to wait, or ended that; a task whose loop it is a thread of is to know. */
+static void
+tell_wholes_locked (QTask *task,
+                    gboolean waited)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
 
-  if (waited == (waits_for != NULL))
+  if (waited == is_in_graph (extra))
     return;
 
   for (QTask *whole = get_whole (task); whole != NULL; whole = get_whole (whole))
@@ -161,6 +166,30 @@ set_task_waits_for_locked (QTask *task,
       else
         whole_extra->waiting_parts = g_slist_prepend (whole_extra->waiting_parts, task);
     }
+}
+
+static void
+set_task_waits_for_locked (QTask *task,
+                           QTask *waits_for)
+{
+  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (task));
+  gboolean waited = is_in_graph (extra);
+
+  extra->waits_for = waits_for;
+  tell_wholes_locked (task, waited);
+}
+
+static void
+set_task_waits_for_group_locked (QTask *task,
+                                 QTaskGroupCore *core,
+                                 gboolean for_any)
+{
+  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (task));
+  gboolean waited = is_in_graph (extra);
+
+  extra->waits_for_group = core;
+  extra->waits_for_any = for_any;
+  tell_wholes_locked (task, waited);
 }
 
 /* Sets whom the tasks wait for that cannot go on before the caller does. */
@@ -231,10 +260,35 @@ waits_for_several (QTask *task)
 {
   QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
 
-  return extra != NULL && extra->waiting_parts != NULL;
+  return extra != NULL && (extra->waiting_parts != NULL || extra->waits_for_group != NULL);
 }
 
-/* Of a task that does: it can end only after all of them. */
+/* Whether the wait for a group cannot end before the caller goes on. */
+static gboolean
+group_leads_to_locked (QTaskSearch *search,
+                       QTaskGroupCore *core,
+                       gboolean for_any)
+{
+  guint begin = search->held->len;
+  guint n_leading = 0;
+  guint end;
+
+  q_task_member_funcs->list (core, for_any, search->held);
+  end = search->held->len;
+
+  for (guint i = begin; i < end; i++)
+    {
+      gboolean leads = leads_to_locked (search, search->held->pdata[i]);
+
+      n_leading += leads ? 1 : 0;
+      if (leads != for_any)
+        break;
+    }
+
+  return for_any ? n_leading > 0 && n_leading == end - begin : n_leading > 0;
+}
+
+/* Of a task that does: it can end only after all of them, or one where it waits for any. */
 static gboolean
 several_lead_to_locked (QTaskSearch *search,
                         QTask *task)
@@ -257,6 +311,8 @@ several_lead_to_locked (QTaskSearch *search,
   leads = extra->waits_for != NULL && leads_to_locked (search, extra->waits_for);
   for (GSList *part = extra->waiting_parts; !leads && part != NULL; part = part->next)
     leads = leads_to_locked (search, part->data);
+  if (!leads && extra->waits_for_group != NULL)
+    leads = group_leads_to_locked (search, extra->waits_for_group, extra->waits_for_any);
 
   search->depth--;
   g_hash_table_insert (search->seen, task, GINT_TO_POINTER (leads));
@@ -314,21 +370,47 @@ leads_to_locked (QTaskSearch *search,
   return FALSE;
 }
 
+static void
+set_waits_for_group_locked (QTaskFrame *frame,
+                            QTaskHold *hold,
+                            QTaskGroupCore *core,
+                            gboolean for_any)
+{
+  if (frame != NULL)
+    set_task_waits_for_group_locked (frame->task, core, for_any);
+
+  for (; hold != NULL; hold = hold->outer)
+    set_task_waits_for_group_locked (hold->task, core, for_any);
+}
+
+/* Notes that the caller, in a worker or a sync function, waits for all of a group, or with
+ * @for_any for one of it, unless that would close a ring. */
 gboolean
-q_task_leads_here (QTask *task)
+q_task_enter_group_wait (QTaskGroupCore *core,
+                         gboolean for_any)
 {
   QTaskSearch search;
-  gboolean leads_here;
+  gboolean is_ring;
 
   search_init (&search);
 
   g_mutex_lock (&graph_lock);
-  leads_here = leads_to_locked (&search, task);
+  is_ring = group_leads_to_locked (&search, core, for_any);
+  set_waits_for_group_locked (search.frame, search.hold, is_ring ? NULL : core, for_any);
   g_mutex_unlock (&graph_lock);
 
   search_clear (&search);
 
-  return leads_here;
+  return !is_ring;
+}
+
+/* Notes that it waits no more. */
+void
+q_task_leave_group_wait (void)
+{
+  g_mutex_lock (&graph_lock);
+  set_waits_for_group_locked (q_task_get_current_frame (), q_task_get_current_hold (), NULL, FALSE);
+  g_mutex_unlock (&graph_lock);
 }
 
 /* Notes that the caller waits, unless that would close a ring. */

@@ -1158,6 +1158,137 @@ test_wait_ring (void)
     }
 }
 
+/* Two workers that wait for one another, by way of groups. */
+typedef struct
+{
+  QTaskPool *pool;
+  QTaskGroup *group; /* where the wait is for any of it */
+  QTask *task;
+  TestGate *meet;
+} Ring;
+
+static gboolean
+wait_in_ring_worker (QTask *task G_GNUC_UNUSED,
+                     gpointer data,
+                     GError **error)
+{
+  Ring *self = data;
+
+  return q_task_wait (self->task, NULL, error);
+}
+
+static gboolean
+ring_worker (QTask *task G_GNUC_UNUSED,
+             gpointer data,
+             GError **error)
+{
+  Ring *self = data;
+  g_autoptr (GMainContext) context = NULL;
+  g_autoptr (QTaskGroup) group = NULL;
+  g_autoptr (QTask) part = NULL;
+  gboolean success;
+
+  test_gate_open (self->meet);
+  test_gate_wait_for (self->meet, 2);
+
+  if (self->group != NULL)
+    return q_task_group_wait (self->group, Q_TASK_GROUP_ANY, NULL, error);
+
+  /* It is the owner of a task that waits for the other. */
+  context = g_main_context_new ();
+  g_main_context_push_thread_default (context);
+  group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  part = add_new (group, NULL, NULL);
+  success = q_task_pool_push (self->pool, part, wait_in_ring_worker, self, NULL, error) &&
+            q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, error);
+  g_main_context_pop_thread_default (context);
+
+  return success;
+}
+
+static void
+test_wait_ring_of_two (void)
+{
+  for (int is_owner = 0; is_owner < 2; is_owner++)
+    {
+      QTaskPool *pool = q_task_pool_new ("group", 4, 0);
+      TestGate meet = TEST_GATE_INIT;
+      QTaskGroup *groups[2];
+      QTask *tasks[2];
+      Ring rings[2];
+
+      for (int i = 0; i < 2; i++)
+        {
+          groups[i] = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+          tasks[i] = add_new (groups[i], NULL, NULL);
+        }
+
+      for (int i = 0; i < 2; i++)
+        {
+          rings[i] = (Ring){ pool, is_owner ? NULL : groups[1 - i], tasks[1 - i], &meet };
+          test_pool_push (pool, tasks[i], ring_worker, &rings[i], NULL);
+        }
+
+      for (int i = 0; i < 2; i++)
+        test_run_until (NULL, q_task_get_completed (tasks[i]));
+      g_assert_true (g_error_matches (q_task_get_error (tasks[0]), Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK) ||
+                     g_error_matches (q_task_get_error (tasks[1]), Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK));
+
+      close_pool (pool);
+      for (int i = 0; i < 2; i++)
+        {
+          test_finalize_soon (tasks[i]);
+          test_finalize_soon (groups[i]);
+        }
+    }
+}
+
+static gboolean
+hold_or_wait_worker (QTask *task G_GNUC_UNUSED,
+                     gpointer data,
+                     GError **error)
+{
+  Ring *self = data;
+
+  test_gate_open (self->meet);
+
+  return q_task_group_wait (self->group, Q_TASK_GROUP_ANY, NULL, error);
+}
+
+/* Who waits for any of a group goes on when one has ended, whatever the others wait for. */
+static void
+test_wait_any_is_no_ring (void)
+{
+  for (int i = 0; i < test_scaled (200); i++)
+    {
+      QTaskPool *pool = q_task_pool_new ("group", 4, 0);
+      TestGate entered = TEST_GATE_INIT;
+      TestHold hold = TEST_HOLD_INIT;
+      QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+      QTask *held = add_pushed (group, pool, test_hold_worker, &hold);
+      QTask *waiter = q_task_new (NULL, NULL, NULL, NULL);
+      Ring any = { .group = group, .meet = &entered };
+      Ring back = { .task = waiter };
+      QTask *other;
+
+      test_pool_push (pool, waiter, hold_or_wait_worker, &any, NULL);
+      test_gate_wait (&entered);
+      other = add_pushed (group, pool, wait_in_ring_worker, &back);
+      test_gate_open (&hold.release);
+
+      test_run_until (NULL, q_task_get_completed (waiter) && q_task_get_completed (other) &&
+                              q_task_get_completed (held));
+      g_assert_no_error (q_task_get_error (waiter));
+      g_assert_no_error (q_task_get_error (other));
+
+      close_pool (pool);
+      test_finalize_soon (held);
+      test_finalize_soon (waiter);
+      test_finalize_soon (other);
+      test_finalize_soon (group);
+    }
+}
+
 static void
 test_wait_in_serial (void)
 {
@@ -2027,6 +2158,8 @@ main (int argc,
   g_test_add_func ("/group/wait-counts-down-timeouts", test_wait_timeout);
   g_test_add_func ("/group/wait-for-what-was-not-started-is-a-deadlock", test_wait_not_started);
   g_test_add_func ("/group/wait-for-oneself-is-a-deadlock", test_wait_ring);
+  g_test_add_func ("/group/wait-for-one-another-is-a-deadlock", test_wait_ring_of_two);
+  g_test_add_func ("/group/wait-for-any-is-no-deadlock-while-one-goes-on", test_wait_any_is_no_ring);
   g_test_add_func ("/group/wait-in-a-serial-pool-is-a-deadlock", test_wait_in_serial);
   g_test_add_func ("/group/wait-in-a-sync-function-is-a-deadlock", test_wait_in_sync);
   g_test_add_func ("/group/wait-in-a-worker-of-a-pool-of-one", test_wait_in_worker);
