@@ -217,6 +217,8 @@ typedef struct
   QTaskGroupCore *core;
   QTaskGroupWaitMode mode;
   GCancellable *cancellable;
+  gint64 end_time; /* of this turn, or -1 */
+  gboolean is_turn_over;
   QTaskFrame *frame; /* of the worker that waits, or NULL */
   gboolean is_owner;
   gboolean is_parked;
@@ -523,6 +525,12 @@ block_until_over (GroupBlock *block,
           return FALSE;
         }
 
+      if (block->end_time != -1 && g_get_monotonic_time () >= block->end_time)
+        {
+          block->is_turn_over = TRUE;
+          return FALSE;
+        }
+
       if (block->is_owner && !check_started (block, error))
         return FALSE;
 
@@ -540,7 +548,7 @@ block_until_over (GroupBlock *block,
             continue;
         }
 
-      wake_time = block->frame != NULL ? block->retry_time : -1;
+      wake_time = block->frame != NULL ? block->retry_time : block->end_time;
 
       if (block->is_owner)
         {
@@ -577,21 +585,74 @@ block_until_over (GroupBlock *block,
 
 /* Waits for all tasks, one after the other. */
 static gboolean
-wait_for_each (QTaskGroupCore *core,
-               GCancellable *cancellable,
+wait_for_each (GroupBlock *block,
                GError **error)
 {
   for (;;)
     {
-      g_autoptr (GPtrArray) members = q_task_group_core_list (core, FALSE);
+      g_autoptr (GPtrArray) members = q_task_group_core_list (block->core, FALSE);
 
       if (members->len == 0)
-        return get_result (core, Q_TASK_GROUP_ALL, WAIT_DONE, error);
+        return get_result (block->core, Q_TASK_GROUP_ALL, WAIT_DONE, error);
 
       for (guint i = 0; i < members->len; i++)
-        if (!q_task_wait (((QTaskMember *) members->pdata[i])->task, cancellable, error))
+        {
+          GError *local_error = NULL;
+
+          if (q_task_wait_until (((QTaskMember *) members->pdata[i])->task, block->end_time,
+                                 block->cancellable, &local_error))
+            continue;
+
+          block->is_turn_over = g_error_matches (local_error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+          g_propagate_error (error, local_error);
           return FALSE;
+        }
     }
+}
+
+/* Blocks until the wait is over, or for as long as who waits may as well be the owner. */
+static gboolean
+wait_for_turn (GroupBlock *block,
+               GError **error)
+{
+  QTaskGroupCore *core = block->core;
+  QTaskOwnership ownership = q_task_dispatch_acquire (core->dispatch, core->thread_id);
+  gulong handler = 0;
+  gboolean success;
+
+  block->is_turn_over = FALSE;
+  block->is_owner = ownership != Q_TASK_OWNER_NOT;
+  block->end_time = -1;
+  if (!block->is_owner && q_task_dispatch_is_next_owner (core->dispatch, core->thread_id))
+    block->end_time = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
+
+  if (!block->is_owner && block->mode == Q_TASK_GROUP_ALL)
+    return wait_for_each (block, error);
+
+  block->frame = q_task_get_current_frame ();
+
+  if (block->cancellable != NULL)
+    handler = g_signal_connect_data (block->cancellable, "cancelled", G_CALLBACK (cancelled_cb),
+                                     q_task_group_core_ref (core), unref_core_notify, 0);
+
+  if (block->is_owner)
+    begin_watching (core);
+
+  success = block_until_over (block, error);
+
+  if (block->is_in_graph)
+    q_task_leave_group_wait ();
+  unpark (block);
+
+  if (block->is_owner)
+    end_watching (core);
+
+  if (handler != 0)
+    g_signal_handler_disconnect (block->cancellable, handler);
+
+  q_task_dispatch_release (core->dispatch, ownership);
+
+  return success;
 }
 
 /**
@@ -632,9 +693,7 @@ q_task_group_wait (QTaskGroup *group,
                    GError **error)
 {
   GroupBlock block = { .mode = mode, .cancellable = cancellable };
-  QTaskGroupCore *core;
-  QTaskOwnership ownership;
-  gulong handler = 0;
+  GError *local_error = NULL;
   gboolean success;
 
   g_return_val_if_fail (Q_IS_TASK_GROUP (group), FALSE);
@@ -646,40 +705,17 @@ q_task_group_wait (QTaskGroup *group,
     return FALSE;
 
   g_object_ref (group);
-  core = q_task_group_get_core (group);
-  ownership = q_task_dispatch_acquire (core->dispatch, core->thread_id);
+  block.core = q_task_group_get_core (group);
 
-  if (ownership == Q_TASK_OWNER_NOT && mode == Q_TASK_GROUP_ALL)
+  do
     {
-      success = wait_for_each (core, cancellable, error);
-      g_object_unref (group);
-      return success;
+      g_clear_error (&local_error);
+      success = wait_for_turn (&block, &local_error);
     }
+  while (block.is_turn_over);
 
-  block.core = core;
-  block.frame = q_task_get_current_frame ();
-  block.is_owner = ownership != Q_TASK_OWNER_NOT;
-
-  if (cancellable != NULL)
-    handler = g_signal_connect_data (cancellable, "cancelled", G_CALLBACK (cancelled_cb),
-                                     q_task_group_core_ref (core), unref_core_notify, 0);
-
-  if (block.is_owner)
-    begin_watching (core);
-
-  success = block_until_over (&block, error);
-
-  if (block.is_in_graph)
-    q_task_leave_group_wait ();
-  unpark (&block);
-
-  if (block.is_owner)
-    end_watching (core);
-
-  if (handler != 0)
-    g_signal_handler_disconnect (cancellable, handler);
-
-  q_task_dispatch_release (core->dispatch, ownership);
+  if (local_error != NULL)
+    g_propagate_error (error, local_error);
   g_object_unref (group);
 
   return success;

@@ -872,13 +872,15 @@ tell_runner (QTask *task)
   runner->funcs->unref (runner);
 }
 
-/* Blocks until there is nothing more to wait for; see QTaskWaitMode. */
-gboolean
-q_task_block (QTask *task,
-              QTaskWaitMode mode,
-              gint64 end_time,
-              GCancellable *cancellable,
-              GError **error)
+/* Blocks until there is nothing more to wait for, or, with @is_turn set to TRUE, for as long as
+ * who waits may as well be the owner. */
+static gboolean
+block_for_turn (QTask *task,
+                QTaskWaitMode mode,
+                gint64 end_time,
+                GCancellable *cancellable,
+                gboolean *is_turn,
+                GError **error)
 {
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskBlock block = {
@@ -898,6 +900,15 @@ q_task_block (QTask *task,
   word = q_task_get_word (priv);
 
   block.may_serve = ownership != Q_TASK_OWNER_NOT;
+
+  if (!block.may_serve && q_task_dispatch_is_next_owner (priv->dispatch, priv->thread_id))
+    {
+      gint64 turn_end = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
+
+      *is_turn = end_time == -1 || turn_end < end_time;
+      if (*is_turn)
+        block.end_time = turn_end;
+    }
 
   /* Who runs it synchronously completes it, without the callback. */
   block.is_owner = block.may_serve && (word & Q_TASK_WORD_SYNCHRONOUS) == 0;
@@ -933,6 +944,33 @@ q_task_block (QTask *task,
   g_object_unref (task);
 
   return success;
+}
+
+/* Blocks until there is nothing more to wait for; see QTaskWaitMode. Another thread may hold the
+ * context for a while, and then it is the caller who is to do what the owner does. */
+gboolean
+q_task_block (QTask *task,
+              QTaskWaitMode mode,
+              gint64 end_time,
+              GCancellable *cancellable,
+              GError **error)
+{
+  for (;;)
+    {
+      gboolean is_turn = FALSE;
+      GError *local_error = NULL;
+
+      if (block_for_turn (task, mode, end_time, cancellable, &is_turn, &local_error))
+        return TRUE;
+
+      if (!is_turn || !g_error_matches (local_error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
+        {
+          g_propagate_error (error, local_error);
+          return FALSE;
+        }
+
+      g_error_free (local_error);
+    }
 }
 
 /**

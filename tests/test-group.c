@@ -2046,6 +2046,70 @@ test_run_sync_elsewhere (void)
   close_pool (pool);
 }
 
+/* Another thread holds the context for a while: then it is the one who waits who serves. */
+typedef struct
+{
+  TestGate holds;
+  QTask *task;
+  int n_syncs;
+} Held;
+
+static gpointer
+hold_context_thread (gpointer data)
+{
+  Held *self = data;
+
+  g_assert_true (g_main_context_acquire (NULL));
+  test_gate_open (&self->holds);
+  test_poll_until (q_task_poll (self->task) == Q_TASK_STATE_SYNCING);
+  g_main_context_release (NULL);
+
+  return NULL;
+}
+
+static void
+count_and_resume_func (QTask *task,
+                       gpointer data)
+{
+  ((Held *) data)->n_syncs++;
+  q_task_resume (task, FALSE);
+}
+
+static void
+test_wait_serves_later (void)
+{
+  QTaskPool *pool = q_task_pool_new ("group", 1, 0);
+
+  for (int way = 0; way < 3; way++)
+    {
+      TestReport report = TEST_REPORT_INIT;
+      QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+      QTask *task = add_new (group, test_report_cb, &report);
+      Held self = { TEST_GATE_INIT, task, 0 };
+      GThread *thread;
+
+      q_task_set_sync_func (task, count_and_resume_func, &self, NULL);
+      thread = g_thread_new ("holds", hold_context_thread, &self);
+      test_gate_wait (&self.holds);
+      test_pool_push (pool, task, sync_once_worker, NULL, NULL);
+
+      if (way == 2)
+        g_assert_true (q_task_wait_until (task, test_end_time (), NULL, NULL));
+      else
+        g_assert_true (q_task_group_wait (group, (QTaskGroupWaitMode) way, NULL, NULL));
+      g_assert_cmpint (self.n_syncs, ==, 1);
+      g_assert_cmpint (report.called, ==, 1);
+
+      g_thread_join (thread);
+      test_report_clear (&report);
+      test_run_pending (NULL);
+      test_finalize_soon (task);
+      g_assert_finalize_object (group);
+    }
+
+  close_pool (pool);
+}
+
 /* Many threads at once */
 
 static gboolean
@@ -2152,6 +2216,7 @@ main (int argc,
   g_test_add_func ("/group/wait-for-any-does-not-mind-later-errors", test_wait_any_success);
   g_test_add_func ("/group/wait-serves-every-task", test_wait_serves);
   g_test_add_func ("/group/wait-serves-what-others-add", test_wait_serves_what_others_add);
+  g_test_add_func ("/group/wait-serves-once-the-context-is-free", test_wait_serves_later);
   g_test_add_func ("/group/wait-includes-what-callbacks-start", test_wait_chain);
   g_test_add_func ("/group/wait-in-a-callback", test_wait_nested);
   g_test_add_func ("/group/wait-can-be-cancelled", test_wait_cancelled);
