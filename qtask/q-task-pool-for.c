@@ -377,6 +377,7 @@ static void
 finish (QTaskLoop *loop)
 {
   QTaskFrame *frame = q_task_get_current_frame ();
+  gboolean is_short = FALSE; /* of a thread in the place of this worker */
   gint64 end;
 
   g_mutex_lock (&loop->lock);
@@ -405,13 +406,25 @@ finish (QTaskLoop *loop)
         {
           g_mutex_unlock (&loop->lock);
           frame->runner->funcs->park (frame->runner);
-          frame->runner->funcs->compensate (frame->runner);
+          is_short = !frame->runner->funcs->compensate (frame->runner);
           g_mutex_lock (&loop->lock);
         }
 
       loop->is_waiting = TRUE;
       while (loop->n_working > 0)
-        g_cond_wait (&loop->cond, &loop->lock);
+        {
+          if (!is_short)
+            {
+              g_cond_wait (&loop->cond, &loop->lock);
+            }
+          else if (!g_cond_wait_until (&loop->cond, &loop->lock,
+                                       g_get_monotonic_time () + Q_TASK_RETRY_USEC))
+            {
+              g_mutex_unlock (&loop->lock);
+              is_short = !frame->runner->funcs->compensate (frame->runner);
+              g_mutex_lock (&loop->lock);
+            }
+        }
 
       if (frame != NULL)
         {
