@@ -51,6 +51,10 @@
 /* How many helpers each participant gets; all of them in a few steps. */
 #define RECRUITS 2
 
+/* How many there are at most: more than there are processors anywhere, where a pool has a limit
+ * that is none. */
+#define MAX_HELPERS 4096
+
 /* With no grain given: how many chunks for each thread. */
 #define CHUNKS_PER_THREAD 16
 
@@ -464,6 +468,8 @@ get_max_helpers (QTaskPoolCore *core,
           max_helpers--;
           break;
         }
+
+  max_helpers = MIN (max_helpers, MAX_HELPERS);
 
   return (guint) MIN (max_helpers, n_chunks - 1);
 }

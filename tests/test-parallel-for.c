@@ -104,6 +104,34 @@ test_largest (void)
   close_pool (pool);
 }
 
+/* A pool whose limit is as good as none, and a loop that could have a thread for each index */
+static gboolean
+fail_at_once (gsize begin G_GNUC_UNUSED,
+              gsize end G_GNUC_UNUSED,
+              gpointer data G_GNUC_UNUSED,
+              GError **error)
+{
+  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_BUSY, "at once");
+
+  return FALSE;
+}
+
+static void
+test_most_threads (void)
+{
+  static const guint limits[] = { G_MAXINT, (guint) G_MAXINT + 1, G_MAXUINT - 1 };
+
+  for (guint i = 0; i < G_N_ELEMENTS (limits); i++)
+    {
+      QTaskPool *pool = q_task_pool_new ("for", limits[i], 0);
+      g_autoptr (GError) error = NULL;
+
+      g_assert_false (q_task_pool_parallel_for (pool, G_MAXSIZE, 1, fail_at_once, NULL, NULL, &error));
+      g_assert_error (error, G_IO_ERROR, G_IO_ERROR_BUSY);
+      close_pool (pool);
+    }
+}
+
 /* All of so many threads are in there at once, or the test does not end. */
 typedef struct
 {
@@ -767,6 +795,7 @@ main (int argc,
 
   g_test_add_func ("/parallel-for/calls-for-every-index-once", test_every_index);
   g_test_add_func ("/parallel-for/counts-as-far-as-there-are-numbers", test_largest);
+  g_test_add_func ("/parallel-for/of-a-pool-of-as-many-threads-as-there-are-numbers", test_most_threads);
   g_test_add_func ("/parallel-for/all-threads-of-the-pool-join", test_threads);
   g_test_add_func ("/parallel-for/short-loops-wake-nobody", test_short);
   g_test_add_func ("/parallel-for/loops-that-were-short-are-noticed", test_surprise);
