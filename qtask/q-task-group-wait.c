@@ -156,6 +156,7 @@ q_task_member_watch (QTaskMember *member)
   if (!watches)
     return;
 
+  q_task_tell_runner (member->task);
   q_task_watch_messages (member->task, TRUE);
 
   /* A synchronous run in another thread may have ended meanwhile. */

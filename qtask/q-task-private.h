@@ -458,6 +458,7 @@ void          q_task_end_wait_locked      (QTaskPrivate   *priv,
 QTaskWaiter  *q_task_steal_waiters_locked (QTaskPrivate   *priv,
                                            gboolean        completed);
 void          q_task_return_waiters       (QTaskWaiter    *waiters);
+void          q_task_tell_runner          (QTask          *task);
 gint64        q_task_look                 (QTask          *task,
                                            gboolean       *again);
 gboolean      q_task_enter_group_wait     (QTaskGroupCore *core,

@@ -851,8 +851,8 @@ block_until_done (QTaskBlock *block,
 }
 
 /* Whatever runs the task is not to count on the caller, who blocks. */
-static void
-tell_runner (QTask *task)
+void
+q_task_tell_runner (QTask *task)
 {
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskRunner *runner = NULL;
@@ -926,7 +926,7 @@ block_for_turn (QTask *task,
     }
 
   g_object_ref (task);
-  tell_runner (task);
+  q_task_tell_runner (task);
 
   if (cancellable != NULL)
     handler = g_signal_connect_data (cancellable, "cancelled", G_CALLBACK (wait_cancelled_cb),
