@@ -644,6 +644,10 @@ run (QTaskPoolCore *core,
  * If @func returns %FALSE, no more chunks are begun, and the first error is returned; likewise when
  * @cancellable is cancelled.
  *
+ * It blocks: where there is a user interface, call it in a worker. @func is called in other threads
+ * than the caller's, and must not wait there for what needs the caller's main loop, such as a task
+ * that syncs with it.
+ *
  * A worker may call this, also with its own pool, which may have one thread only. The helpers
  * are tasks of the pool, with the priority of the calling task: they count in its statistics, and
  * wait in its queue behind what is more urgent; the caller then does the work meanwhile, and
