@@ -184,6 +184,10 @@ QTaskLink *q_task_link_ref        (QTaskLink            *link);
 void       q_task_link_unref      (QTaskLink            *link);
 gsize      q_task_link_get_capacity (QTaskLink          *link);
 gsize      q_task_link_get_max_message_size (QTaskLink  *link);
+gboolean   q_task_link_set_capacity (QTaskLink          *link,
+                                     gsize               capacity);
+gboolean   q_task_link_set_max_message_size (QTaskLink  *link,
+                                     gsize               max_message_size);
 
 /* For @link NULL as for one that is closed. Errors are set where the result is one. */
 QTaskLinkResult q_task_link_read      (QTaskLink        *link,

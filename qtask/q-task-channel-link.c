@@ -70,6 +70,34 @@ q_task_link_get_max_message_size (QTaskLink *link)
   return (gsize) g_atomic_pointer_get (&link->max_message_size);
 }
 
+/* Both return whether that is a change. */
+
+gboolean
+q_task_link_set_capacity (QTaskLink *link,
+                          gsize capacity)
+{
+  if (q_task_link_get_capacity (link) == capacity)
+    return FALSE;
+
+  g_atomic_pointer_set (&link->capacity, capacity);
+  link->funcs->limits_changed (link);
+
+  return TRUE;
+}
+
+gboolean
+q_task_link_set_max_message_size (QTaskLink *link,
+                                  gsize max_message_size)
+{
+  if (q_task_link_get_max_message_size (link) == max_message_size)
+    return FALSE;
+
+  g_atomic_pointer_set (&link->max_message_size, max_message_size);
+  link->funcs->limits_changed (link);
+
+  return TRUE;
+}
+
 /* Calls; the link is NULL where there never was one, which is as good as closed. */
 
 /* Sets @error where the result of a call is one. */

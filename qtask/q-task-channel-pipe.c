@@ -25,6 +25,8 @@
  * writers_wait. Both are sequentially consistent, so one of them sees the other. Whoever makes
  * room moves the messages that wait for it into the inbox itself, in their order,
  * and then tells whose they were: so they are accepted or not, and nothing overtakes them.
+ *
+ * tests/models/pipe.pml goes through all the ways in which that can happen.
  */
 
 #include "config.h"

@@ -500,13 +500,8 @@ q_task_channel_set_capacity (QTaskChannel *channel,
 {
   g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
 
-  if (channel->link == NULL || q_task_link_get_capacity (channel->link) == capacity)
-    return;
-
-  g_atomic_pointer_set (&channel->link->capacity, capacity);
-  channel->link->funcs->limits_changed (channel->link);
-
-  g_object_notify_by_pspec (G_OBJECT (channel), properties[PROP_CAPACITY]);
+  if (channel->link != NULL && q_task_link_set_capacity (channel->link, capacity))
+    g_object_notify_by_pspec (G_OBJECT (channel), properties[PROP_CAPACITY]);
 }
 
 /**
@@ -552,13 +547,8 @@ q_task_channel_set_max_message_size (QTaskChannel *channel,
   g_return_if_fail (Q_IS_TASK_CHANNEL (channel));
   g_return_if_fail (max_message_size > 0 && max_message_size <= G_MAXUINT32);
 
-  if (channel->link == NULL || q_task_link_get_max_message_size (channel->link) == max_message_size)
-    return;
-
-  g_atomic_pointer_set (&channel->link->max_message_size, max_message_size);
-  channel->link->funcs->limits_changed (channel->link);
-
-  g_object_notify_by_pspec (G_OBJECT (channel), properties[PROP_MAX_MESSAGE_SIZE]);
+  if (channel->link != NULL && q_task_link_set_max_message_size (channel->link, max_message_size))
+    g_object_notify_by_pspec (G_OBJECT (channel), properties[PROP_MAX_MESSAGE_SIZE]);
 }
 
 /**

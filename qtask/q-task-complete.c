@@ -399,10 +399,8 @@ claim_return (QTask *task)
 
   if (word & Q_TASK_WORD_RETURNED)
     {
-      g_autofree char *description = q_task_describe (task);
-
-      g_critical ("%s was completed or returned before; this second time is ignored",
-                  description);
+      q_task_warn (task, "was completed or returned before; this second time is ignored: complete "
+                         "or return it once");
       return FALSE;
     }
 
@@ -488,6 +486,9 @@ return_claimed (QTask *task)
  *
  * Called by the owner, it calls the callback before it returns; called by others, it hands
  * the completion to the owner. Called by a worker, it takes effect when the worker returns.
+ *
+ * Where the callback is not to come before the function has returned that makes the task, as in
+ * one whose name ends in `_async`, use q_task_return_pointer() and its siblings.
  *
  * Completing or returning a second time is a critical warning.
  *

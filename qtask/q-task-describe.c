@@ -91,9 +91,6 @@ set_name (QTask *task,
 {
   QTaskExtra *extra;
 
-  g_return_if_fail (Q_IS_TASK (task));
-  g_return_if_fail (q_task_is_new (task));
-
   if (q_task_is_forked (NULL))
     return;
 
@@ -125,7 +122,9 @@ q_task_set_name (QTask *task,
                  const char *name)
 {
   g_return_if_fail (Q_IS_TASK (task));
-  g_return_if_fail (q_task_is_new (task));
+
+  if (!q_task_check_new (task, G_STRFUNC))
+    return;
 
   if (g_strcmp0 (name, q_task_get_name (task)) == 0)
     return;
@@ -148,7 +147,10 @@ void
 q_task_set_static_name (QTask *task,
                         const char *name)
 {
-  set_name (task, name, TRUE);
+  g_return_if_fail (Q_IS_TASK (task));
+
+  if (q_task_check_new (task, G_STRFUNC))
+    set_name (task, name, TRUE);
 }
 
 /**
@@ -306,7 +308,13 @@ q_task_set_check_cancellable (QTask *task,
                               gboolean check_cancellable)
 {
   g_return_if_fail (Q_IS_TASK (task));
-  g_return_if_fail (check_cancellable || !q_task_get_return_on_cancel (task));
+
+  if (!check_cancellable && q_task_get_return_on_cancel (task))
+    {
+      q_task_warn (task, "returns on cancel, and has to read as cancelled then; switch "
+                         "return-on-cancel off first");
+      return;
+    }
 
   if (q_task_is_forked (NULL))
     return;
@@ -365,7 +373,13 @@ q_task_set_return_on_cancel (QTask *task,
   guint word;
 
   g_return_val_if_fail (Q_IS_TASK (task), FALSE);
-  g_return_val_if_fail (!return_on_cancel || q_task_get_check_cancellable (task), FALSE);
+
+  if (return_on_cancel && !q_task_get_check_cancellable (task))
+    {
+      q_task_warn (task, "does not read as cancelled, and cannot return on cancel; switch "
+                         "check-cancellable on first");
+      return FALSE;
+    }
 
   if (q_task_is_forked (NULL))
     return FALSE;
@@ -434,7 +448,9 @@ q_task_set_run_cancelled (QTask *task,
                           gboolean run_cancelled)
 {
   g_return_if_fail (Q_IS_TASK (task));
-  g_return_if_fail (q_task_is_new (task));
+
+  if (!q_task_check_new (task, G_STRFUNC))
+    return;
 
   if (q_task_is_forked (NULL))
     return;
@@ -595,13 +611,21 @@ q_task_set_context (QTask *task,
   QTaskDispatch *old;
 
   g_return_if_fail (Q_IS_TASK (task));
-  g_return_if_fail (q_task_is_new (task));
+
+  if (!q_task_check_new (task, G_STRFUNC))
+    return;
 
   if (q_task_is_forked (NULL))
     return;
 
   priv = q_task_get_private (task);
-  g_return_if_fail (q_task_get_member (priv) == NULL);
+  if (q_task_get_member (priv) != NULL)
+    {
+      q_task_warn (task, "is in a group, which has one context for all; call %s() before the task "
+                         "is added",
+                   G_STRFUNC);
+      return;
+    }
 
   old = priv->dispatch;
   priv->dispatch = q_task_dispatch_ref_for_context (context);

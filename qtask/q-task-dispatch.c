@@ -19,7 +19,8 @@
  * Waking: the first source arms the dispatch when it finds nothing to do, and looks
  * into the inbox once more; whoever pushes and finds it armed disarms it and wakes the
  * context. Both sides write before they read, sequentially consistent, so a
- * delivery is seen by one of them; and a burst wakes once.
+ * delivery is seen by one of them; and a burst wakes once. tests/models/dispatch.pml goes
+ * through all the ways in which that can happen.
  *
  * g_main_context_wakeup() may not be called while the context is being freed in
  * another thread, so a wake-up is a change of the source's ready time, made with the

@@ -674,6 +674,10 @@ wait_for_turn (GroupBlock *block,
  * Waiting in a worker is safe in a pool of any size, as with [method@QTask.Task.wait]. What could
  * never end is an error.
  *
+ * A task that was not started is waited for as well. While there is another one left that was, the
+ * owner waits on, since its callback may start the rest; with none, nobody could, and that is an
+ * error. Others than the owner wait until somebody starts it.
+ *
  * Errors: with %Q_TASK_GROUP_ALL the first error of a task, with %Q_TASK_GROUP_ANY the error of
  * the task that was first; %G_IO_ERROR_CANCELLED if @cancellable was cancelled;
  * %Q_TASK_ERROR_DEADLOCK if a task waits for the caller, directly or through others, or if the
@@ -820,6 +824,11 @@ unref_result_notify (gpointer result,
  * Waits until all tasks of the group have completed, their callbacks included, those that are
  * added meanwhile as well; or with %Q_TASK_GROUP_ANY until one has, which may have been before the
  * call. Any number may wait for one group.
+ *
+ * A task that was not started is waited for as well, for as long as it takes: somebody may start
+ * it yet. To cancel such a task, or the group, does not end the wait, nor does dropping it, since
+ * the group has a reference: start it, and it completes as cancelled; or complete it, with
+ * [method@QTask.Task.complete]; or cancel @cancellable.
  *
  * May be called from any thread.
  *

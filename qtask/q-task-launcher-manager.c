@@ -26,9 +26,6 @@
 /* How often it looks for tasks to take over, before it sleeps */
 #define NAP_ROUNDS 8
 
-/* How often it looks whether a channel has room again */
-#define PAUSE_USEC (2 * G_TIME_SPAN_MILLISECOND)
-
 /* How long it waits with another try to start a process, where that failed */
 #define RETRY_USEC (100 * G_TIME_SPAN_MILLISECOND)
 
@@ -427,14 +424,14 @@ tend_all_locked (QTaskLauncherCore *core,
 
       next = earlier (next, tend_locked (process, now));
 
-      /* Room in its channel is seen by trying; more that was read, by going on. */
-      if (process->state == Q_TASK_PROCESS_BUSY && !process->is_owned &&
-          (g_atomic_int_get (&process->has_more) || g_atomic_int_get (&process->is_paused)))
+      /* What was read already, or waits for room in a channel, nobody polls for. */
+      if (process->state == Q_TASK_PROCESS_BUSY && !process->is_owned && g_atomic_int_get (&process->has_more))
         {
           g_mutex_unlock (&core->lock);
           serve (process);
           g_mutex_lock (&core->lock);
-          next = earlier (next, now + (g_atomic_int_get (&process->is_paused) ? PAUSE_USEC : 0));
+          if (g_atomic_int_get (&process->has_more))
+            next = now;
         }
     }
 
@@ -482,8 +479,12 @@ manager_main (gpointer data)
       if (q_task_launcher_core_wants_process_locked (core))
         next = earlier (next, core->spawn_at);
 
-      if (core->is_woken || next <= now || is_done_locked (core))
-        continue;
+      if (is_done_locked (core))
+        break;
+
+      /* It looks at all of them each time: one that always has more holds up no other. */
+      if (core->is_woken)
+        next = now;
 
       /* While quick tasks keep coming, waking it for each would cost more. */
       if (has_owned_locked (core))

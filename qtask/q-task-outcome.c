@@ -112,9 +112,8 @@ peek_error (QTaskPrivate *priv)
 static void
 warn_too_late (QTask *task)
 {
-  g_autofree char *description = q_task_describe (task);
-
-  g_critical ("%s already has its outcome; what is set now is lost", description);
+  q_task_warn (task, "already has its outcome; what is set now is lost: set it before the worker "
+                     "returns, or before the task is completed");
 }
 
 /* Sets the result, whose type @flags tell. Takes ownership. */
@@ -575,9 +574,51 @@ take_error (QTask *task,
   return TRUE;
 }
 
-/* Moves the result out. Success that nobody set a result for gives @none. */
+/* Whether @function, which reads the outcome, is not too early. In a forked child it never is. */
+static gboolean
+check_fixed (QTask *task,
+             const char *function)
+{
+  if (is_fixed (q_task_get_private (task)) || q_task_is_forked (NULL))
+    return TRUE;
+
+  q_task_warn (task, "has no outcome yet; call %s() in its callback, or when q_task_wait() has "
+                     "returned",
+               function);
+
+  return FALSE;
+}
+
+/* What reads the result that a task has. */
+static const char *
+get_reader (QTaskPrivate *priv)
+{
+  if ((q_task_get_word (priv) & Q_TASK_WORD_VALUE) != 0)
+    return "q_task_propagate_value()";
+  if (priv->result_destroy == (GDestroyNotify) g_variant_unref)
+    return "q_task_propagate_variant()";
+  if (priv->result_destroy == (GDestroyNotify) g_object_unref)
+    return "q_task_propagate_object()";
+  if (priv->result_destroy == (GDestroyNotify) g_bytes_unref)
+    return "q_task_propagate_bytes()";
+  if (priv->result_destroy != NULL)
+    return "q_task_propagate_pointer()";
+
+  return "q_task_propagate_int(), …_boolean() or …_pointer(), as it was set";
+}
+
+static void
+warn_of_another_kind (QTask *task,
+                      const char *function)
+{
+  q_task_warn (task, "has no result for %s(); read it with %s", function,
+               get_reader (q_task_get_private (task)));
+}
+
+/* Moves the result out, for @function. Success that nobody set a result for gives @none. */
 static gboolean
 take_result (QTask *task,
+             const char *function,
              gpointer none,
              gpointer *result,
              GError **error)
@@ -585,14 +626,21 @@ take_result (QTask *task,
   QTaskPrivate *priv = q_task_get_private (task);
   guint word;
 
-  g_return_val_if_fail (is_fixed (priv) || q_task_is_forked (NULL), FALSE);
+  if (!check_fixed (task, function))
+    return FALSE;
 
   if (take_error (task, error))
     return FALSE;
 
   word = q_task_change (priv, Q_TASK_WORD_RESULT, Q_TASK_WORD_TAKEN);
 
-  g_return_val_if_fail ((word & (Q_TASK_WORD_HAD_ERROR | Q_TASK_WORD_TAKEN)) == 0, FALSE);
+  if ((word & (Q_TASK_WORD_HAD_ERROR | Q_TASK_WORD_TAKEN)) != 0)
+    {
+      q_task_warn (task, "gave its result or error away before; call %s() and its like once, and "
+                         "keep what it gave",
+                   function);
+      return FALSE;
+    }
 
   *result = (word & Q_TASK_WORD_RESULT) != 0 ? priv->result : none;
   priv->result_destroy = NULL;
@@ -601,16 +649,25 @@ take_result (QTask *task,
   return TRUE;
 }
 
-/* Whether the result, if there is one, is of the kind that is freed with @destroy: another one may
- * not be read as that. */
+/* Likewise one of the kind that is freed with @destroy: another one may not be read as that. */
 static gboolean
-is_result_of (QTask *task,
-              GDestroyNotify destroy)
+take_result_of (QTask *task,
+                const char *function,
+                GDestroyNotify destroy,
+                gpointer none,
+                gpointer *result,
+                GError **error)
 {
   QTaskPrivate *priv = q_task_get_private (task);
 
-  return !is_fixed (priv) || q_task_had_error (task) || priv->result == NULL ||
-         priv->result_destroy == destroy;
+  if (is_fixed (priv) && !q_task_had_error (task) && priv->result != NULL &&
+      priv->result_destroy != destroy)
+    {
+      warn_of_another_kind (task, function);
+      return FALSE;
+    }
+
+  return take_result (task, function, none, result, error);
 }
 
 /**
@@ -639,7 +696,9 @@ q_task_propagate_error (QTask *task,
 {
   g_return_val_if_fail (Q_IS_TASK (task), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
-  g_return_val_if_fail (is_fixed (q_task_get_private (task)) || q_task_is_forked (NULL), FALSE);
+
+  if (!check_fixed (task, G_STRFUNC))
+    return FALSE;
 
   return take_error (task, error);
 }
@@ -667,7 +726,7 @@ q_task_propagate_pointer (QTask *task,
   g_return_val_if_fail (Q_IS_TASK (task), NULL);
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
-  return take_result (task, NULL, &result, error) ? result : NULL;
+  return take_result (task, G_STRFUNC, NULL, &result, error) ? result : NULL;
 }
 
 /**
@@ -692,9 +751,8 @@ q_task_propagate_int (QTask *task,
 
   g_return_val_if_fail (Q_IS_TASK (task), -1);
   g_return_val_if_fail (error == NULL || *error == NULL, -1);
-  g_return_val_if_fail (is_result_of (task, NULL), -1);
 
-  return take_result (task, NULL, &result, error) ? (gssize) result : -1;
+  return take_result_of (task, G_STRFUNC, NULL, NULL, &result, error) ? (gssize) result : -1;
 }
 
 /**
@@ -719,9 +777,8 @@ q_task_propagate_boolean (QTask *task,
 
   g_return_val_if_fail (Q_IS_TASK (task), FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
-  g_return_val_if_fail (is_result_of (task, NULL), FALSE);
 
-  return take_result (task, GINT_TO_POINTER (TRUE), &result, error) && result != NULL;
+  return take_result_of (task, G_STRFUNC, NULL, GINT_TO_POINTER (TRUE), &result, error) && result != NULL;
 }
 
 /**
@@ -787,11 +844,13 @@ q_task_propagate_boxed_value (QTask *task,
   g_return_val_if_fail (error == NULL || *error == NULL, NULL);
 
   priv = q_task_get_private (task);
-  g_return_val_if_fail (q_task_had_error (task) ||
-                          (q_task_get_word (priv) & Q_TASK_WORD_VALUE) != 0,
-                        NULL);
+  if (is_fixed (priv) && !q_task_had_error (task) && (q_task_get_word (priv) & Q_TASK_WORD_VALUE) == 0)
+    {
+      warn_of_another_kind (task, "q_task_propagate_value");
+      return NULL;
+    }
 
-  return take_result (task, NULL, &result, error) ? result : NULL;
+  return take_result (task, "q_task_propagate_value", NULL, &result, error) ? result : NULL;
 }
 
 /**
@@ -812,10 +871,12 @@ GVariant *
 q_task_propagate_variant (QTask *task,
                           GError **error)
 {
-  g_return_val_if_fail (Q_IS_TASK (task), NULL);
-  g_return_val_if_fail (is_result_of (task, (GDestroyNotify) g_variant_unref), NULL);
+  gpointer result;
 
-  return q_task_propagate_pointer (task, error);
+  g_return_val_if_fail (Q_IS_TASK (task), NULL);
+  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
+
+  return take_result_of (task, G_STRFUNC, (GDestroyNotify) g_variant_unref, NULL, &result, error) ? result : NULL;
 }
 
 /**
@@ -836,10 +897,12 @@ GObject *
 q_task_propagate_object (QTask *task,
                          GError **error)
 {
-  g_return_val_if_fail (Q_IS_TASK (task), NULL);
-  g_return_val_if_fail (is_result_of (task, (GDestroyNotify) g_object_unref), NULL);
+  gpointer result;
 
-  return q_task_propagate_pointer (task, error);
+  g_return_val_if_fail (Q_IS_TASK (task), NULL);
+  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
+
+  return take_result_of (task, G_STRFUNC, (GDestroyNotify) g_object_unref, NULL, &result, error) ? result : NULL;
 }
 
 /**
@@ -860,8 +923,10 @@ GBytes *
 q_task_propagate_bytes (QTask *task,
                         GError **error)
 {
-  g_return_val_if_fail (Q_IS_TASK (task), NULL);
-  g_return_val_if_fail (is_result_of (task, (GDestroyNotify) g_bytes_unref), NULL);
+  gpointer result;
 
-  return q_task_propagate_pointer (task, error);
+  g_return_val_if_fail (Q_IS_TASK (task), NULL);
+  g_return_val_if_fail (error == NULL || *error == NULL, NULL);
+
+  return take_result_of (task, G_STRFUNC, (GDestroyNotify) g_bytes_unref, NULL, &result, error) ? result : NULL;
 }

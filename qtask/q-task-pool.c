@@ -25,7 +25,10 @@
  * g_autoptr (QTaskPool) pool = q_task_pool_new ("thumbnails", 4, 1000);
  *
  * if (!q_task_pool_push (pool, task, thumbnail_worker, path, g_free, &error))
- *   g_warning ("%s", error->message);
+ *   {
+ *     g_free (path);
+ *     q_task_return_error (task, error);
+ *   }
  * ```
  *
  * Dropping the last reference to a pool, from any thread, one of its own included, waits for
@@ -250,7 +253,13 @@ q_task_pool_set_max_threads (QTaskPool *pool,
                              guint max_threads)
 {
   g_return_if_fail (Q_IS_TASK_POOL (pool));
-  g_return_if_fail (!pool->core->runner.is_serial);
+
+  if (pool->core->runner.is_serial)
+    {
+      g_critical ("A serial pool runs one task at a time; call q_task_pool_set_max_threads() on a "
+                  "pool of q_task_pool_new()");
+      return;
+    }
 
   if (q_task_is_forked (NULL))
     return;
@@ -351,7 +360,12 @@ q_task_pool_set_thread_funcs (QTaskPool *pool,
   is_used = pool->core->n_threads + pool->core->n_starting > 0 || pool->core->n_taken > 0;
   g_mutex_unlock (&pool->core->lock);
 
-  g_return_if_fail (!is_used);
+  if (is_used)
+    {
+      g_critical ("The pool has threads by now; set the functions of its threads before the first "
+                  "task is pushed");
+      return;
+    }
 
   old = pool->core->thread_funcs;
   pool->core->thread_funcs = (QTaskPoolThreadFuncs){
@@ -428,8 +442,10 @@ q_task_pool_push (QTaskPool *pool,
 {
   g_return_val_if_fail (Q_IS_TASK_POOL (pool), FALSE);
   g_return_val_if_fail (Q_IS_TASK (task), FALSE);
-  g_return_val_if_fail (worker != NULL || Q_TASK_GET_CLASS (task)->run != NULL, FALSE);
   g_return_val_if_fail (error == NULL || *error == NULL, FALSE);
+
+  if (!q_task_check_worker (task, worker))
+    return FALSE;
 
   if (q_task_is_forked (error))
     return FALSE;

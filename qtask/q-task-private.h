@@ -337,6 +337,11 @@ void        q_task_release_object       (GObject        *object,
                                          int             priority);
 gboolean    q_task_is_forked            (GError        **error);
 char       *q_task_describe             (QTask          *task);
+void        q_task_warn                 (QTask          *task,
+                                         const char     *format,
+                                         ...) G_GNUC_PRINTF (2, 3);
+gboolean    q_task_check_new            (QTask          *task,
+                                         const char     *function);
 void        q_task_notify               (QTask          *task,
                                          QTaskProp       prop);
 
@@ -386,6 +391,8 @@ gboolean    q_task_start                (QTask          *task,
 gboolean    q_task_unstart              (QTask          *task);
 void        q_task_set_queued           (QTask          *task);
 gboolean    q_task_set_running          (QTask          *task);
+gboolean    q_task_check_worker         (QTask          *task,
+                                         QTaskWorker     worker);
 QTaskFrame *q_task_get_current_frame    (void);
 QTaskState  q_task_run_worker           (QTask          *task,
                                          QTaskRunner    *runner,

@@ -61,11 +61,13 @@ struct _QTaskProcess
   /* With read_lock */
   GMutex             read_lock;
   gboolean           has_hello;
-  int                is_paused;  /* the channel of the task is full; also read atomically */
-  GBytes            *stalled;    /* the message that did not fit */
-  int                has_more;   /* read and not served; also read atomically without */
+  QTaskPending       stalled;    /* a message that did not fit into the channel of the task */
+  QTaskLink         *stalled_link; /* of that channel, while there is one; owned */
+  int                is_paused;  /* likewise; also read atomically without */
   gsize              overflow;   /* what came beyond that, from a task that is to stop */
   gboolean           is_over;    /* of no use any more */
+
+  int                has_more;   /* to serve that was read already, or may be; atomic, any thread */
 
   /* With the lock of the peer */
   QTaskPeer          peer;
@@ -81,6 +83,7 @@ struct _QTaskProcess
   GString           *stderr_text;
 };
 
+/* q-task-process.c */
 void          q_task_process_setup_copy   (QTaskProcessSetup       *copy,
                                            const QTaskProcessSetup *setup);
 void          q_task_process_setup_clear  (QTaskProcessSetup       *setup);
@@ -97,14 +100,22 @@ gboolean      q_task_process_start_task   (QTaskProcess            *process,
                                            QTask                   *task);
 void          q_task_process_cancel_task  (QTaskProcess            *process,
                                            QTask                   *task);
-gboolean      q_task_process_is_usable    (QTaskProcess            *process);
-QTask        *q_task_process_serve        (QTaskProcess            *process,
-                                           QTaskProcessEnd         *end);
+void          q_task_process_take_task_locked (QTaskProcess         *process,
+                                               QTask                *task);
+void          q_task_process_pump         (QTaskProcess            *process);
 void          q_task_process_flush        (QTaskProcess            *process);
 void          q_task_process_read_stderr  (QTaskProcess            *process);
 void          q_task_process_close        (QTaskProcess            *process);
+GError       *q_task_process_new_error    (QTaskProcess            *process);
+
+/* q-task-process-read.c */
+void          q_task_process_drop_stalled_locked (QTaskProcess      *process);
+gboolean      q_task_process_is_usable    (QTaskProcess            *process);
+QTask        *q_task_process_serve        (QTaskProcess            *process,
+                                           QTaskProcessEnd         *end);
+
+/* q-task-launcher-core.c */
 void          q_task_process_failed       (QTaskProcess            *process,
                                            GError                  *failure);
-GError       *q_task_process_new_error    (QTaskProcess            *process);
 
 G_END_DECLS

@@ -2,14 +2,9 @@
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * The parent end of a socket, and what is said there. Reading is done by whoever has something
- * to read: the source of an owner, or the manager of the launcher; read_lock keeps them apart,
- * and is not held while code of the user runs. Sending is done by whoever has something to
- * send, without blocking; what does not go at once is left to the manager.
- *
- * The bytes of a process are not to be trusted. What is wrong with them ends the process and the
- * task that it runs, and nothing else. What it sends takes memory up to the capacity of the
- * channel of its task, and one frame; then nobody reads any more until there is room.
+ * The parent end of a socket, and what is said there. Sending is done by whoever has something to
+ * send, without blocking; what does not go at once is left to the manager. Reading is in
+ * q-task-process-read.c.
  */
 
 #include "config.h"
@@ -25,14 +20,8 @@
 
 #include "q-task-process-private.h"
 
-/* How many frames are read before others have their turn */
-#define SERVE_FRAMES 64
-
 /* The number of the socket in the process */
 #define CHILD_FD 3
-
-/* How much of what is no hello a message quotes */
-#define QUOTED_SIZE 40
 
 /* How much of the standard error a message quotes */
 #define STDERR_LINES 10
@@ -75,6 +64,7 @@ q_task_process_unref (QTaskProcess *process)
 
   g_assert (process->task == NULL);
   g_assert (process->source == NULL);
+  g_assert (process->stalled_link == NULL);
 
   q_task_peer_clear (&process->peer);
   g_byte_array_unref (process->head);
@@ -82,7 +72,6 @@ q_task_process_unref (QTaskProcess *process)
     close (process->stderr_fd);
   if (process->stderr_text != NULL)
     g_string_free (process->stderr_text, TRUE);
-  g_clear_pointer (&process->stalled, g_bytes_unref);
   g_clear_error (&process->failure);
   g_mutex_clear (&process->read_lock);
   g_free (process->name);
@@ -194,6 +183,7 @@ q_task_process_close (QTaskProcess *process)
   /* Which the context sees that polls it, so that it lets go of its source. */
   g_mutex_lock (&process->read_lock);
   process->is_over = TRUE;
+  q_task_process_drop_stalled_locked (process);
   q_task_peer_shut_down (&process->peer);
   g_mutex_unlock (&process->read_lock);
 }
@@ -297,13 +287,84 @@ q_task_process_new_error (QTaskProcess *process)
 
 /* Sending */
 
-/* Sends what the owner has written, as far as the process takes it in. May be called with no
- * lock held but that to read, from any thread, and while it is being called. */
+/* The channel from which more may be sent now, or NULL. */
+static QTaskChannel *
+ref_open_channel_locked (QTaskProcess *process)
+{
+  QTaskChannel *channel;
+
+  if (process->sending == NULL || process->sent_end || process->peer.is_broken ||
+      g_atomic_int_get (&process->peer.is_pending) || process->window >= Q_TASK_PROTOCOL_WINDOW)
+    return NULL;
+
+  channel = q_task_get_worker_channel (process->sending);
+
+  return channel != NULL ? g_object_ref (channel) : NULL;
+}
+
+/* Sends @message, or with NULL that the owner has closed its end. */
 static void
-pump (QTaskProcess *process)
+send_message_locked (QTaskProcess *process,
+                     GBytes *message)
+{
+  gconstpointer data;
+  gsize size;
+
+  if (message == NULL)
+    {
+      q_task_peer_send_locked (&process->peer, Q_TASK_FRAME_END, NULL, 0, NULL, 0);
+      process->sent_end = TRUE;
+      return;
+    }
+
+  /* The limit of the launcher was lowered after it was written. */
+  data = g_bytes_get_data (message, &size);
+  if (size > process->max_message_size)
+    {
+      q_task_set_new_error (process->sending, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE,
+                            _("A message is larger than the limit of the launcher"));
+      return;
+    }
+
+  process->window += size + 1;
+  q_task_peer_send_locked (&process->peer, Q_TASK_FRAME_MESSAGE, NULL, 0, data, size);
+}
+
+/* Sends a message that the owner has written, or the end, if it can be. Returns whether it has. Who
+ * reads from a channel makes room in it, and so may run what others wait with: no lock is held. */
+static gboolean
+pump_one (QTaskProcess *process)
 {
   QTaskPeer *peer = &process->peer;
-  gboolean is_pending;
+  g_autoptr (QTaskChannel) channel = NULL;
+  g_autoptr (GBytes) message = NULL;
+  g_autoptr (GError) error = NULL;
+
+  g_mutex_lock (&peer->lock);
+  channel = ref_open_channel_locked (process);
+  g_mutex_unlock (&peer->lock);
+
+  if (channel == NULL)
+    return FALSE;
+
+  message = q_task_channel_try_read (channel, &error);
+  if (message == NULL && error != NULL)
+    return FALSE;
+
+  /* Its task may have ended meanwhile. */
+  g_mutex_lock (&peer->lock);
+  if (process->sending != NULL && q_task_get_worker_channel (process->sending) == channel)
+    send_message_locked (process, message);
+  g_mutex_unlock (&peer->lock);
+
+  return TRUE;
+}
+
+/* Sends what the owner has written, as far as the process takes it in. May be called with no
+ * lock held but that to read, from any thread, and while it is being called. */
+void
+q_task_process_pump (QTaskProcess *process)
+{
   int n_pumps;
 
   /* Reading from a channel may tell of more to read. */
@@ -313,55 +374,12 @@ pump (QTaskProcess *process)
   do
     {
       n_pumps = g_atomic_int_get (&process->n_pumps);
-
-      g_mutex_lock (&peer->lock);
-
-      while (process->sending != NULL && !process->sent_end && !peer->is_broken &&
-             !g_atomic_int_get (&peer->is_pending) &&
-             process->window < Q_TASK_PROTOCOL_WINDOW)
-        {
-          QTaskChannel *channel = q_task_get_worker_channel (process->sending);
-          g_autoptr (GError) error = NULL;
-          g_autoptr (GBytes) message = NULL;
-          gconstpointer data;
-          gsize size;
-
-          if (channel == NULL)
-            break;
-
-          message = q_task_channel_try_read (channel, &error);
-
-          if (message == NULL)
-            {
-              /* The owner has closed its end. */
-              if (error == NULL)
-                {
-                  q_task_peer_send_locked (peer, Q_TASK_FRAME_END, NULL, 0, NULL, 0);
-                  process->sent_end = TRUE;
-                }
-              break;
-            }
-
-          /* The limit of the launcher was lowered after it was written. */
-          data = g_bytes_get_data (message, &size);
-          if (size > process->max_message_size)
-            {
-              q_task_set_new_error (process->sending, G_IO_ERROR, G_IO_ERROR_MESSAGE_TOO_LARGE,
-                                    _("A message is larger than the limit of the launcher"));
-              continue;
-            }
-
-          process->window += size + 1;
-          q_task_peer_send_locked (peer, Q_TASK_FRAME_MESSAGE, NULL, 0, data, size);
-        }
-
-      is_pending = g_atomic_int_get (&peer->is_pending);
-
-      g_mutex_unlock (&peer->lock);
+      while (pump_one (process))
+        ;
     }
   while (!g_atomic_int_compare_and_exchange (&process->n_pumps, n_pumps, 0));
 
-  if (is_pending)
+  if (g_atomic_int_get (&process->peer.is_pending))
     q_task_launcher_core_wake (process->core);
 }
 
@@ -380,7 +398,7 @@ channel_readable_cb (gpointer task)
   if (process == NULL)
     return;
 
-  pump (process);
+  q_task_process_pump (process);
   q_task_process_unref (process);
 }
 
@@ -393,7 +411,7 @@ q_task_process_flush (QTaskProcess *process)
   g_mutex_unlock (&process->peer.lock);
 
   if (!g_atomic_int_get (&process->peer.is_pending))
-    pump (process);
+    q_task_process_pump (process);
 }
 
 /* Has what the owner writes sent, once the task runs. */
@@ -415,24 +433,26 @@ q_task_process_unwatch_channel (QTask *task)
     q_task_channel_set_notify (channel, NULL, NULL);
 }
 
-/* What the owner writes must fit into a frame, and what the worker writes fits anyway. */
+/* What the owner writes must fit into a frame, and what the worker writes fits anyway. Nobody is
+ * notified of it: this may be any thread. */
 static void
 limit_channel (QTaskProcess *process,
                QTask *task,
                QTaskChannel *worker_channel)
 {
-  QTaskChannel *channel = q_task_get_channel (task);
+  QTaskLink *link = q_task_channel_get_link (q_task_get_channel (task));
+  QTaskLink *worker_link = q_task_channel_get_link (worker_channel);
 
-  if (q_task_channel_get_max_message_size (channel) > process->max_message_size)
-    q_task_channel_set_max_message_size (channel, process->max_message_size);
-  if (q_task_channel_get_max_message_size (worker_channel) < process->max_message_size)
-    q_task_channel_set_max_message_size (worker_channel, process->max_message_size);
+  if (q_task_link_get_max_message_size (link) > process->max_message_size)
+    q_task_link_set_max_message_size (link, process->max_message_size);
+  if (q_task_link_get_max_message_size (worker_link) < process->max_message_size)
+    q_task_link_set_max_message_size (worker_link, process->max_message_size);
 }
 
 /* The process does not have the task any more, whose run the caller has now. */
-static void
-take_task_locked (QTaskProcess *process,
-                  QTask *task)
+void
+q_task_process_take_task_locked (QTaskProcess *process,
+                                 QTask *task)
 {
   g_assert (process->task == task);
 
@@ -537,7 +557,7 @@ q_task_process_start_task (QTaskProcess *process,
   if (process->task == task || process->task == NULL)
     process->is_starting = FALSE;
   if (result != START_SENT)
-    take_task_locked (process, task);
+    q_task_process_take_task_locked (process, task);
   if (process->state == Q_TASK_PROCESS_GONE)
     q_task_launcher_core_wake_locked (core);
 
@@ -560,7 +580,7 @@ q_task_process_start_task (QTaskProcess *process,
     }
 
   if (q_task_get_worker_channel (task) != NULL)
-    pump (process);
+    q_task_process_pump (process);
 
   if (g_atomic_int_get (&process->peer.is_pending))
     q_task_launcher_core_wake (core);
@@ -597,397 +617,13 @@ q_task_process_cancel_task (QTaskProcess *process,
   if (!is_asked)
     return;
 
+  /* Its channel is not to hold it up any more. */
+  g_atomic_int_set (&process->has_more, TRUE);
+
   g_mutex_lock (&peer->lock);
   if (process->sending == task)
     q_task_peer_send_locked (peer, Q_TASK_FRAME_CANCEL, NULL, 0, NULL, 0);
   g_mutex_unlock (&peer->lock);
 
   q_task_launcher_core_wake (core);
-}
-
-/* Reading; all with the read lock */
-
-/* The process is of no use any more. Takes @failure, if that is not NULL what it did wrong. */
-static void
-fail (QTaskProcess *process,
-      GError *failure)
-{
-  process->is_over = TRUE;
-  q_task_process_failed (process, failure);
-}
-
-static gboolean
-set_unexpected (GError **error,
-                const char *what)
-{
-  g_set_error (error, Q_TASK_ERROR, Q_TASK_ERROR_PROTOCOL,
-               _("The peer sent what it may not send now: %s"), what);
-
-  return FALSE;
-}
-
-/* Hands @message to the owner. Returns FALSE if there is no room, or, with @error set, if the
- * process is of no use any more. */
-static gboolean
-take_message (QTaskProcess *process,
-              QTask *task,
-              GBytes *message,
-              GError **error)
-{
-  QTaskChannel *channel = q_task_get_worker_channel (task);
-  g_autoptr (GError) write_error = NULL;
-  gsize size = g_bytes_get_size (message);
-
-  if (q_task_channel_try_write (channel, message, &write_error))
-    return TRUE;
-
-  /* The owner has closed its end: the message is lost, as it is in a thread. */
-  if (!g_error_matches (write_error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
-    return TRUE;
-
-  if ((q_task_get_word (q_task_get_private (task)) & Q_TASK_WORD_STOP) == 0)
-    return FALSE;
-
-  /* It is to end, so its result must come through; but not for any price. */
-  process->overflow += size;
-  if (process->overflow > process->max_message_size)
-    return set_unexpected (error, "messages, and not the end");
-
-  q_task_channel_set_capacity (channel, 0);
-  q_task_channel_try_write (channel, message, NULL);
-
-  return TRUE;
-}
-
-/* Nobody reads until there is room; the manager looks now and then. */
-static void
-pause_reading (QTaskProcess *process,
-               GBytes *message)
-{
-  QTaskLauncherCore *core = process->core;
-
-  if (process->stalled == NULL)
-    process->stalled = g_bytes_ref (message);
-
-  g_atomic_int_set (&process->is_paused, TRUE);
-
-  g_mutex_lock (&core->lock);
-  process->takeover_at = 0;
-  g_mutex_unlock (&core->lock);
-
-  q_task_launcher_core_wake (core);
-}
-
-/* The task that the process was sent, and has not ended yet, or NULL. It stays while the lock to read is
- * held; what was received is for it, since it is set before an answer can come. */
-static QTask *
-get_task (QTaskProcess *process)
-{
-  QTask *task;
-
-  g_mutex_lock (&process->peer.lock);
-  task = process->sending;
-  g_mutex_unlock (&process->peer.lock);
-
-  return task;
-}
-
-/* The task is over. Returns it with the reference of its run. */
-static QTask *
-end_task (QTaskProcess *process)
-{
-  QTask *task;
-
-  g_mutex_lock (&process->peer.lock);
-  task = g_steal_pointer (&process->sending);
-  g_mutex_unlock (&process->peer.lock);
-
-  process->overflow = 0;
-
-  g_mutex_lock (&process->core->lock);
-  take_task_locked (process, task);
-  process->n_tasks++;
-  g_mutex_unlock (&process->core->lock);
-
-  return task;
-}
-
-typedef enum
-{
-  FRAME_TAKEN,
-  FRAME_STALLED,
-  FRAME_OVER,
-  FRAME_BAD
-} FrameResult;
-
-static FrameResult
-handle_frame (QTaskProcess *process,
-              const QTaskWireFrame *frame,
-              QTaskProcessEnd *end,
-              GError **error)
-{
-  QTask *task = get_task (process);
-
-  if (frame->type == Q_TASK_FRAME_HELLO)
-    {
-      QTaskHello hello;
-
-      if (process->has_hello)
-        return set_unexpected (error, "hello"), FRAME_BAD;
-      if (!q_task_protocol_get_hello (frame->data, frame->size, &hello, error))
-        return FRAME_BAD;
-
-      process->has_hello = TRUE;
-      return FRAME_TAKEN;
-    }
-
-  if (!process->has_hello)
-    return set_unexpected (error, "no hello"), FRAME_BAD;
-  if (task == NULL)
-    return set_unexpected (error, "there is no task"), FRAME_BAD;
-
-  switch (frame->type)
-    {
-    case Q_TASK_FRAME_PROGRESS:
-      {
-        g_autofree char *text = NULL;
-        double fraction;
-
-        if (!q_task_protocol_get_progress (frame->data, frame->size, &fraction, &text, error))
-          return FRAME_BAD;
-
-        q_task_set_progress (task, fraction, text);
-        return FRAME_TAKEN;
-      }
-
-    case Q_TASK_FRAME_CREDIT:
-      {
-        guint32 credit;
-        gboolean is_right;
-
-        if (!q_task_protocol_get_credit (frame->data, frame->size, &credit, error))
-          return FRAME_BAD;
-
-        g_mutex_lock (&process->peer.lock);
-        is_right = credit <= process->window;
-        if (is_right)
-          process->window -= credit;
-        g_mutex_unlock (&process->peer.lock);
-
-        if (!is_right)
-          return set_unexpected (error, "credit"), FRAME_BAD;
-
-        pump (process);
-        return FRAME_TAKEN;
-      }
-
-    case Q_TASK_FRAME_END:
-      if (q_task_get_worker_channel (task) == NULL)
-        return set_unexpected (error, "the task has no channel"), FRAME_BAD;
-
-      q_task_close_worker_channel (task);
-      return FRAME_TAKEN;
-
-    case Q_TASK_FRAME_RESULT:
-      if (!q_task_protocol_get_result (frame->data, frame->size, &end->result, error))
-        return FRAME_BAD;
-
-      return FRAME_OVER;
-
-    case Q_TASK_FRAME_ERROR:
-      if (!q_task_protocol_get_error (frame->data, frame->size, &end->error, error))
-        return FRAME_BAD;
-
-      return FRAME_OVER;
-
-    default:
-      return set_unexpected (error, "an unknown frame"), FRAME_BAD;
-    }
-}
-
-static FrameResult
-handle_message (QTaskProcess *process,
-                GBytes *message,
-                GError **error)
-{
-  QTask *task = get_task (process);
-
-  if (!process->has_hello)
-    return set_unexpected (error, "no hello"), FRAME_BAD;
-  if (task == NULL)
-    return set_unexpected (error, "there is no task"), FRAME_BAD;
-  if (q_task_get_worker_channel (task) == NULL)
-    return set_unexpected (error, "the task has no channel"), FRAME_BAD;
-  if (g_bytes_get_size (message) > process->max_message_size)
-    return set_unexpected (error, "a message over the limit"), FRAME_BAD;
-
-  if (take_message (process, task, message, error))
-    return FRAME_TAKEN;
-
-  return *error != NULL ? FRAME_BAD : FRAME_STALLED;
-}
-
-/* Adds to @error what came in the place of a hello: a login message, perhaps. */
-static void
-quote_beginning (QTaskProcess *process,
-                 GError **error)
-{
-  const QTaskWireDecoder *decoder = &process->peer.decoder;
-  g_autofree char *text = NULL;
-  g_autofree char *quoted = NULL;
-  g_autofree char *message = g_steal_pointer (&(*error)->message);
-
-  text = g_strndup ((const char *) decoder->buffer + decoder->start,
-                    MIN (decoder->end - decoder->start, QUOTED_SIZE));
-  quoted = g_strescape (text, NULL);
-  (*error)->message = g_strdup_printf (_("%s. It began with “%s”, and is no worker, or something "
-                                         "else writes to its output"),
-                                          message, quoted);
-}
-
-static FrameResult
-serve_one (QTaskProcess *process,
-           QTaskProcessEnd *end,
-           GError **error)
-{
-  QTaskWireFrame frame;
-  FrameResult result;
-
-  if (process->stalled != NULL)
-    {
-      result = handle_message (process, process->stalled, error);
-      if (result != FRAME_STALLED)
-        {
-          g_clear_pointer (&process->stalled, g_bytes_unref);
-          g_atomic_int_set (&process->is_paused, FALSE);
-        }
-      return result;
-    }
-
-  for (;;)
-    switch (q_task_wire_decoder_peek (&process->peer.decoder, &frame, error))
-      {
-      case Q_TASK_WIRE_FRAME:
-        if (frame.type == Q_TASK_FRAME_MESSAGE)
-          {
-            g_autoptr (GBytes) message = q_task_wire_decoder_pop (&process->peer.decoder, TRUE);
-
-            result = handle_message (process, message, error);
-            if (result == FRAME_STALLED)
-              pause_reading (process, message);
-          }
-        else
-          {
-            result = handle_frame (process, &frame, end, error);
-            q_task_wire_decoder_pop (&process->peer.decoder, FALSE);
-          }
-        return result;
-
-      case Q_TASK_WIRE_MORE:
-        switch (q_task_peer_receive (&process->peer, FALSE))
-          {
-          case Q_TASK_PEER_DATA:
-            continue;
-
-          case Q_TASK_PEER_AGAIN:
-            return FRAME_STALLED;
-
-          case Q_TASK_PEER_EOF:
-          default:
-            return FRAME_BAD;
-          }
-
-      case Q_TASK_WIRE_BAD:
-      default:
-        if (!process->has_hello)
-          quote_beginning (process, error);
-        return FRAME_BAD;
-      }
-}
-
-/* Whether more was read than was asked for. */
-static gboolean
-has_rest (QTaskProcess *process)
-{
-  const QTaskWireDecoder *decoder = &process->peer.decoder;
-
-  return decoder->in_payload || decoder->start != decoder->end;
-}
-
-/* Reads what there is. If that ends the task, returns it with the reference of its run, and with its
- * outcome, which is for q_task_launcher_core_finish(); the process has the next task then, or
- * none. To be called with no lock held. */
-QTask *
-q_task_process_serve (QTaskProcess *process,
-                      QTaskProcessEnd *end)
-{
-  QTask *over = NULL;
-  int i;
-
-  end->result = NULL;
-  end->error = NULL;
-
-  g_mutex_lock (&process->read_lock);
-
-  for (i = 0; i < SERVE_FRAMES && !process->is_over && over == NULL; i++)
-    {
-      GError *error = NULL;
-      FrameResult result = serve_one (process, end, &error);
-
-      if (result == FRAME_OVER)
-        {
-          over = end_task (process);
-
-          /* Nothing that is left is for the next one. */
-          if (has_rest (process))
-            {
-              set_unexpected (&error, "more than the result");
-              fail (process, error);
-            }
-        }
-      else if (result == FRAME_BAD)
-        {
-          fail (process, error);
-        }
-      else if (result == FRAME_STALLED)
-        {
-          break;
-        }
-    }
-
-  g_atomic_int_set (&process->has_more, i == SERVE_FRAMES && over == NULL);
-
-  g_mutex_unlock (&process->read_lock);
-
-  if (over != NULL)
-    q_task_launcher_core_next (process);
-
-  return over;
-}
-
-/* Whether an idle process, which the caller has made busy, can be given a task: not if it has
- * ended, or said something that nobody asked for. */
-gboolean
-q_task_process_is_usable (QTaskProcess *process)
-{
-  QTaskProcessEnd end = { 0 };
-  GError *error = NULL;
-  FrameResult result = FRAME_BAD;
-
-  g_mutex_lock (&process->read_lock);
-
-  /* There is no task, so anything but a late hello is bad. */
-  if (!process->is_over)
-    {
-      do
-        result = serve_one (process, &end, &error);
-      while (result == FRAME_TAKEN);
-
-      if (result != FRAME_STALLED)
-        fail (process, error);
-    }
-
-  g_mutex_unlock (&process->read_lock);
-
-  return result == FRAME_STALLED;
 }

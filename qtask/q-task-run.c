@@ -61,7 +61,9 @@ q_task_run_in_thread (QTask *task,
   GError *error = NULL;
 
   g_return_if_fail (Q_IS_TASK (task));
-  g_return_if_fail (worker != NULL || Q_TASK_GET_CLASS (task)->run != NULL);
+
+  if (!q_task_check_worker (task, worker))
+    return;
 
   if (!q_task_pool_push_closure (q_task_pool_get_default (), task, worker, opaque, destroy,
                                  &error))
@@ -130,9 +132,8 @@ q_task_run_in_thread_sync (QTask *task,
   GError *error = NULL;
 
   g_return_if_fail (Q_IS_TASK (task));
-  g_return_if_fail (worker != NULL || Q_TASK_GET_CLASS (task)->run != NULL);
 
-  if (q_task_is_forked (NULL))
+  if (!q_task_check_worker (task, worker) || q_task_is_forked (NULL))
     return;
 
   priv = q_task_get_private (task);

@@ -326,7 +326,13 @@ take_fds (int *in_fd,
  * static gboolean
  * worker (QTask *task, GVariant *request, gpointer opaque, GError **error)
  * {
- *   q_task_set_result_variant (task, g_variant_new_int64 (g_variant_n_children (request)));
+ *   const char *path = g_variant_get_string (request, NULL);
+ *   g_autofree char *contents = NULL;
+ *
+ *   if (!g_file_get_contents (path, &contents, NULL, error))
+ *     return FALSE;
+ *
+ *   q_task_set_result_variant (task, g_variant_new_string (contents));
  *   return TRUE;
  * }
  *

@@ -431,7 +431,12 @@ q_task_sync (QTask *task,
   if (q_task_is_forked (error))
     return FALSE;
 
-  g_return_val_if_fail (frame != NULL && frame->task == task, FALSE);
+  if (frame == NULL || frame->task != task)
+    {
+      q_task_warn (task, "cannot sync here; call q_task_sync() in its worker, with the task that "
+                         "the worker is given");
+      return FALSE;
+    }
 
   if (set_stop_error (task, error))
     return FALSE;

@@ -1142,7 +1142,7 @@ async_wait_cancelled_cb (GCancellable *cancellable G_GNUC_UNUSED,
  * @user_data: data for @callback
  *
  * Waits until the task has its outcome and, in its own context, its callback has been called.
- * Any number may wait for one task.
+ * Any number may wait for one task. One that was not started is waited for as long as it takes.
  *
  * May be called from any thread.
  *

@@ -129,6 +129,20 @@ q_task_set_running (QTask *task)
   return q_task_word_get_state (word) == Q_TASK_STATE_QUEUED;
 }
 
+/* Whether there is something to run. */
+gboolean
+q_task_check_worker (QTask *task,
+                     QTaskWorker worker)
+{
+  if (worker != NULL || Q_TASK_GET_CLASS (task)->run != NULL)
+    return TRUE;
+
+  q_task_warn (task, "has no work to do; give it a worker, or make it of a class that implements "
+                     "run()");
+
+  return FALSE;
+}
+
 static GError *
 new_failed_error (QTask *task)
 {

@@ -329,6 +329,37 @@ q_task_describe (QTask *task)
   return g_strdup_printf ("%s %p", G_OBJECT_TYPE_NAME (task), (void *) task);
 }
 
+/* A critical warning of what the program did with a task and should not have: what is the matter
+ * with the task, and what to do. */
+void
+q_task_warn (QTask *task,
+             const char *format,
+             ...)
+{
+  g_autofree char *description = q_task_describe (task);
+  g_autofree char *what = NULL;
+  va_list args;
+
+  va_start (args, format);
+  what = g_strdup_vprintf (format, args);
+  va_end (args);
+
+  g_critical ("The task %s %s", description, what);
+}
+
+/* Whether @function, which sets the task up, is not too late. */
+gboolean
+q_task_check_new (QTask *task,
+                  const char *function)
+{
+  if (G_LIKELY (q_task_is_new (task)))
+    return TRUE;
+
+  q_task_warn (task, "was started or completed before; call %s() before the start", function);
+
+  return FALSE;
+}
+
 /* The owner let go of a task that nobody will complete: tell its caller. */
 static void
 abandon (QTask *task)
@@ -545,14 +576,23 @@ q_task_set_property (GObject *object,
     case Q_TASK_PROP_SOURCE_OBJECT:
       if (g_value_get_object (value) == NULL)
         break;
-      g_return_if_fail (priv->source_object == NULL && q_task_is_new (task));
+      if (priv->source_object != NULL || !q_task_is_new (task))
+        {
+          q_task_warn (task, "has a source object, or was started before; set it once, before the "
+                             "start");
+          break;
+        }
       priv->source_object = g_value_dup_object (value);
       break;
 
     case Q_TASK_PROP_CANCELLABLE:
       if (g_value_get_object (value) == NULL)
         break;
-      g_return_if_fail (q_task_get_given (priv) == NULL && q_task_is_new (task));
+      if (q_task_get_given (priv) != NULL || !q_task_is_new (task))
+        {
+          q_task_warn (task, "has a cancellable, or was started before; set it once, before the start");
+          break;
+        }
       q_task_ensure_extra (priv)->cancellable = g_value_dup_object (value);
       break;
 
@@ -950,7 +990,9 @@ q_task_set_func (QTask *task,
   GDestroyNotify old_destroy;
 
   g_return_if_fail (Q_IS_TASK (task));
-  g_return_if_fail (q_task_is_new (task));
+
+  if (!q_task_check_new (task, G_STRFUNC))
+    return;
 
   if (q_task_is_forked (NULL))
     return;

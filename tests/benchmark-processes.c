@@ -6,7 +6,8 @@
  * application can have: a child at the other end of a socket pair that reads and writes, and a parent
  * that writes, and waits for the answer in its main loop. That of "echo-blocking" blocks instead. The
  * other peers are a QTaskLauncher and its workers, in C, Python and JavaScript: there a task is made
- * for each request, and its callback called in the main loop.
+ * for each request, and its callback called in the main loop. What answers to one request sends
+ * the next, as an application does that has one after the other.
  *
  * The child is this program too; see bench_process_is_child().
  */
@@ -32,8 +33,7 @@ typedef struct
 {
   QTaskLauncher *launcher;
   GBytes *bytes;
-  gsize n_left;
-  gboolean is_done;
+  gsize n_left; /* requests that have no answer yet */
 
   /* Of the echo */
   int fd;
@@ -176,6 +176,20 @@ echo_end (Parent *parent)
     ;
 }
 
+static void
+echo_request (Parent *parent)
+{
+  gsize whole = sizeof (guint32) + g_bytes_get_size (parent->bytes);
+
+  *(guint32 *) parent->buffer = (guint32) g_bytes_get_size (parent->bytes);
+  memcpy (parent->buffer + sizeof (guint32), g_bytes_get_data (parent->bytes, NULL), whole - sizeof (guint32));
+  parent->filled = 0;
+
+  if (!write_all (parent->fd, parent->buffer, whole) ||
+      (!parent->is_loop && !read_all (parent->fd, parent->buffer, whole)))
+    bench_fail ("the echo has gone");
+}
+
 static gboolean
 echo_ready_cb (int fd,
                GIOCondition condition G_GNUC_UNUSED,
@@ -189,27 +203,10 @@ echo_ready_cb (int fd,
     bench_fail ("recv: %s", n == 0 ? "the end" : g_strerror (errno));
 
   parent->filled += n > 0 ? (gsize) n : 0;
-  parent->is_done = parent->filled == whole;
+  if (parent->filled == whole && --parent->n_left > 0)
+    echo_request (parent);
 
   return G_SOURCE_CONTINUE;
-}
-
-static void
-echo_request (Parent *parent)
-{
-  gsize whole = sizeof (guint32) + g_bytes_get_size (parent->bytes);
-
-  *(guint32 *) parent->buffer = (guint32) g_bytes_get_size (parent->bytes);
-  memcpy (parent->buffer + sizeof (guint32), g_bytes_get_data (parent->bytes, NULL), whole - sizeof (guint32));
-  parent->filled = 0;
-  parent->is_done = FALSE;
-
-  if (!write_all (parent->fd, parent->buffer, whole) ||
-      (!parent->is_loop && !read_all (parent->fd, parent->buffer, whole)))
-    bench_fail ("the echo has gone");
-
-  while (parent->is_loop && !parent->is_done)
-    g_main_context_iteration (NULL, TRUE);
 }
 
 /* The launcher */
@@ -252,6 +249,8 @@ launcher_make (Parent *parent,
   q_task_launcher_set_max_processes (parent->launcher, 1);
 }
 
+static void launcher_request (Parent *parent);
+
 static void
 answered_cb (QTask *task,
              gpointer data)
@@ -264,7 +263,8 @@ answered_cb (QTask *task,
     bench_fail ("%s", error != NULL ? error->message : "there is no result");
   if (g_variant_get_size (result) != g_bytes_get_size (parent->bytes))
     bench_fail ("the result has another size");
-  parent->is_done = TRUE;
+  if (--parent->n_left > 0)
+    launcher_request (parent);
 }
 
 static void
@@ -272,26 +272,40 @@ launcher_request (Parent *parent)
 {
   g_autoptr (QTask) task = q_task_new (NULL, answered_cb, parent, NULL);
 
-  parent->is_done = FALSE;
   q_task_run_in_process (task, parent->launcher,
                          g_variant_new_from_bytes (G_VARIANT_TYPE_BYTESTRING, parent->bytes, TRUE));
-  while (!parent->is_done)
-    g_main_context_iteration (NULL, TRUE);
 }
 
 /* Measuring */
+
+static gboolean
+first_request_cb (gpointer data)
+{
+  Parent *parent = data;
+
+  if (parent->launcher != NULL)
+    launcher_request (parent);
+  else
+    echo_request (parent);
+
+  return G_SOURCE_REMOVE;
+}
 
 static void
 run_requests (Parent *parent,
               gsize n)
 {
-  for (gsize i = 0; i < n; i++)
+  if (parent->launcher == NULL && !parent->is_loop)
     {
-      if (parent->launcher != NULL)
-        launcher_request (parent);
-      else
+      for (gsize i = 0; i < n; i++)
         echo_request (parent);
+      return;
     }
+
+  parent->n_left = n;
+  g_idle_add (first_request_cb, parent);
+  while (parent->n_left > 0)
+    g_main_context_iteration (NULL, TRUE);
 }
 
 /* From the start of a process until it has answered for the first time; its end is not counted. */

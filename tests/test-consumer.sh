@@ -65,6 +65,15 @@ with_pkg_config ()
     "$directory/program"
 }
 
+as_the_readme_says ()
+(
+  line=$(sed -n 's/^    \(cc hello\.c .*\)/\1/p' "$source_root/README.md")
+  cp "$source_root/doc/examples/hello.c" "$directory" &&
+    cd "$directory" &&
+    eval "$line" &&
+    [ "$(./hello)" = 'Hello, world!' ]
+)
+
 is_installed () # FILE-NAME-PATTERN…
 {
   meson introspect --installed "$build_root" >"$directory/installed" || return
@@ -84,6 +93,7 @@ export LD_LIBRARY_PATH="$directory/prefix/lib"
 
 check /consumer/meson-and-installed-library with_meson
 check /consumer/pkg-config-and-installed-library with_pkg_config
+check /consumer/as-the-readme-says as_the_readme_says
 check /consumer/all-is-installed is_installed \
   'include/qtask-1/qtask/qtask\.h' 'include/qtask-1/qtask/q-task\.h' \
   'include/qtask-1/qtask/q-task-version\.h' 'include/qtask-1/qtask/q-task-enums\.h' \

@@ -180,6 +180,77 @@ test('/gjs-launcher/plain-values', async () => {
     launcher.set_idle_timeout(0);
 });
 
+testEach('/gjs-launcher/*/run', async launcher => {
+    const forever = request('count-primes', new GLib.Variant('u', 1000000000));
+    const seen = [];
+
+    // Both start before one of them is awaited.
+    const [first, second] = [1, 2].map(n => launcher.run(request('echo', new GLib.Variant('u', n))));
+    equal(await first, 1);
+    equal(await second, 2);
+
+    const group = QTask.TaskGroup.new(QTask.TaskGroupFlags.KEEP_COMPLETED);
+    equal(await launcher.run(request('count-primes', new GLib.Variant('u', 50000)), {
+        name: 'primes', priority: GLib.PRIORITY_LOW, group, progress: fraction => seen.push(fraction),
+    }), 5133);
+    equal(seen.join(), [...seen].sort((a, b) => a - b).join());
+    equal(seen.at(-1), 0.98);
+    const task = group.get_item(0);
+    equal(task.name, 'primes');
+    equal(task.priority, GLib.PRIORITY_LOW);
+
+    await fails(launcher.run(forever, {timeout: 0.05}), Gio.IOErrorEnum, Gio.IOErrorEnum.TIMED_OUT);
+    for (const wrap of [cancellable => cancellable, cancellable => ({cancellable})]) {
+        const cancellable = Gio.Cancellable.new();
+        const run = launcher.run(forever, wrap(cancellable));
+        cancellable.cancel();
+        await fails(run, Gio.IOErrorEnum, Gio.IOErrorEnum.CANCELLED);
+    }
+
+    for (const settings of [{timout: 1}, {progress: 3}, {group: 3}, {cancellable: 3}, {timeout: 0}]) {
+        let isRefused = false;
+        await launcher.run('text', settings).catch(() => (isRefused = true));
+        equal(isRefused, true);
+    }
+});
+
+test('/gjs-launcher/run-that-returns-on-cancel', async () => {
+    // It does not look whether it is to stop, and is killed long after this.
+    const launcher = QTask.TaskLauncher.new(mirror);
+    const group = QTask.TaskGroup.new(QTask.TaskGroupFlags.KEEP_COMPLETED);
+    launcher.set_kill_timeout(2 * GLib.USEC_PER_SEC);
+    await fails(launcher.run(request('ignore', new GLib.Variant('()', [])), {timeout: 0.05, returnOnCancel: true, group}),
+        Gio.IOErrorEnum, Gio.IOErrorEnum.TIMED_OUT);
+    equal(group.get_item(0).poll(), QTask.TaskState.STOPPING);
+    launcher.set_idle_timeout(0);
+});
+
+// A promise is no success: what is to settle it would come after the task.
+test('/gjs-launcher/worker-that-is-asynchronous', async () => {
+    const [file, stream] = Gio.File.new_tmp('worker-XXXXXX.js');
+    stream.output_stream.write_all(encode(`
+        import QTask from 'gi://QTask?version=1';
+        import System from 'system';
+        System.exit(QTask.Task.serve(async () => true));
+    `), null);
+    stream.close(null);
+    const launcher = QTask.TaskLauncher.new(['gjs', '-m', file.get_path()]);
+    let message = '';
+    await launcher.run('text').catch(e => (message = e.message));
+    equal(message.includes('must not be asynchronous'), true);
+    launcher.set_idle_timeout(0);
+    file.delete(null);
+});
+
+test('/gjs-launcher/run-of-a-task', async () => {
+    const launcher = QTask.TaskLauncher.new(mirror);
+    const task = QTask.Task.new(null, null);
+    task.run_in_process(launcher, {path: '/etc/os-release', lines: [1, 2]});
+    await task.wait_async(null);
+    equal(JSON.stringify(task.propagate_variant().recursiveUnpack()), '{"path":"/etc/os-release","lines":[1,2]}');
+    launcher.set_idle_timeout(0);
+});
+
 test('/gjs-launcher/no-such-program', async () => {
     const launcher = QTask.TaskLauncher.new(['/no/such/program']);
     await fails(launcher.run_async(new GLib.Variant('s', ''), null), GLib.SpawnError, GLib.SpawnError.NOENT,

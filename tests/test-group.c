@@ -378,7 +378,8 @@ test_context_stays (void)
   QTask *task = add_new (group, NULL, NULL);
   GMainContext *context = g_main_context_new ();
 
-  test_critical (q_task_set_context (task, context));
+  test_critical_says ("The task * is in a group*call q_task_set_context() before*",
+                      q_task_set_context (task, context));
   g_assert_true (q_task_get_context (task) == g_main_context_default ());
 
   q_task_complete (task);
@@ -1610,6 +1611,40 @@ test_wait_async_closed (void)
   g_assert_finalize_object (group);
 }
 
+/* A task that was not started is waited for as any other: it may be yet. To cancel it is no
+ * start, and nor is to drop it, since the group has it. */
+static void
+test_wait_async_not_started (void)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  QTask *task = add_new (group, NULL, NULL);
+  Finished given_up = { 0 };
+  Finished finished = { 0 };
+
+  q_task_group_wait_async (group, Q_TASK_GROUP_ALL, NULL, finished_cb, &finished);
+  q_task_group_wait_async (group, Q_TASK_GROUP_ALL, cancellable, finished_cb, &given_up);
+  q_task_group_close (group);
+  q_task_group_cancel (group);
+  g_object_unref (task);
+  test_run_pending (NULL);
+  g_assert_cmpint (finished.called + given_up.called, ==, 0);
+  g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_NEW);
+
+  g_cancellable_cancel (cancellable);
+  test_run_until (NULL, given_up.called);
+  g_assert_error (given_up.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  g_assert_cmpint (finished.called, ==, 0);
+
+  q_task_run_in_thread (task, test_empty_worker, NULL, NULL);
+  test_run_until (NULL, finished.called);
+  g_assert_error (finished.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+
+  g_error_free (given_up.error);
+  g_error_free (finished.error);
+  g_assert_finalize_object (group);
+}
+
 /* Progress */
 
 static void
@@ -2233,6 +2268,7 @@ main (int argc,
   g_test_add_func ("/group/wait-elsewhere-needs-no-main-loop", test_wait_elsewhere);
   g_test_add_func ("/group/wait-async", test_wait_async);
   g_test_add_func ("/group/wait-async-ends-when-closed-without-a-task", test_wait_async_closed);
+  g_test_add_func ("/group/wait-async-for-what-was-not-started-goes-on", test_wait_async_not_started);
   g_test_add_func ("/group/progress-is-the-mean", test_progress);
   g_test_add_func ("/group/progress-counts-what-was-before", test_progress_before);
   g_test_add_func ("/group/dropping-it-cancels-and-waits-for-nobody", test_dropped);

@@ -300,8 +300,9 @@ test_fixed_is_fixed (void)
 
   q_task_set_result_int (task, 1);
   q_task_complete (task);
-  test_critical (q_task_set_result_int (task, 2));
-  test_critical (q_task_set_new_error (task, G_IO_ERROR, G_IO_ERROR_FAILED, "Too late"));
+  test_critical_says ("The task * already has its outcome*set it before*", q_task_set_result_int (task, 2));
+  test_critical_says ("The task * already has its outcome*set it before*",
+                      q_task_set_new_error (task, G_IO_ERROR, G_IO_ERROR_FAILED, "Too late"));
   g_assert_false (q_task_had_error (task));
   g_assert_cmpint (q_task_propagate_int (task, &error), ==, 1);
   g_assert_no_error (error);

@@ -18,6 +18,7 @@
 
 #include "test-launcher-util.h"
 
+#define N_FLOODS 8
 #define LATE (3 * G_TIME_SPAN_SECOND)
 
 /* Programs that cannot be started */
@@ -545,6 +546,77 @@ test_endless (gconstpointer data)
   g_assert_finalize_object (launcher);
 }
 
+/* Those that flood hold up no other, though there is always more to read from one of them; the other is
+ * slow enough for the manager to read from it. */
+static void
+test_endless_is_for_one_alone (void)
+{
+  g_autofree char *hello = fake_hello ();
+  g_autofree char *frame = fake_progress (0.5, "text");
+  g_autoptr (GString) endless = g_string_new ("endless=");
+  GPtrArray *steps = g_ptr_array_new_with_free_func (g_free);
+  QTaskLauncher *launcher;
+  Answer floods[N_FLOODS];
+  Answer other = ANSWER_INIT;
+  int n_tries = 0;
+  gint64 took;
+
+  /* Many in one write, or it is slower than who reads */
+  for (int i = 0; i < 1000; i++)
+    g_string_append (endless, frame);
+
+  for (int i = 0; i < N_FLOODS; i++)
+    {
+      g_ptr_array_add (steps, g_strdup_printf ("first=%s/flood-%d", launcher_test_get_folder (), i));
+      g_ptr_array_add (steps, g_strdup (hello));
+      g_ptr_array_add (steps, g_strdup ("request"));
+      g_ptr_array_add (steps, g_strdup (endless->str));
+      g_ptr_array_add (steps, g_strdup ("then"));
+    }
+  g_ptr_array_add (steps, g_strdup (hello));
+  g_ptr_array_add (steps, g_strdup ("request"));
+  g_ptr_array_add (steps, g_strdup ("usleep=30000"));
+  g_ptr_array_add (steps, fake_result ("'done'"));
+
+  launcher = launcher_new_fake_v (steps);
+  q_task_launcher_set_max_processes (launcher, N_FLOODS + 1);
+
+  for (int i = 0; i < N_FLOODS; i++)
+    {
+      floods[i] = (Answer) ANSWER_INIT;
+      answer_start (&floods[i], launcher, "", NULL);
+      answer_wait_running (&floods[i]);
+    }
+
+  /* At its best: the machine may be busy with something else. */
+  do
+    {
+      gint64 start = g_get_monotonic_time ();
+
+      g_assert_cmpint (n_tries++, <, test_scaled (5));
+      answer_start (&other, launcher, "", NULL);
+      answer_wait (&other);
+      g_assert_no_error (other.error);
+      answer_clear (&other);
+      took = g_get_monotonic_time () - start;
+      g_test_message ("It took %d ms", (int) (took / 1000));
+    }
+  while (took > 150 * G_TIME_SPAN_MILLISECOND && !test_is_slow ());
+
+  for (int i = 0; i < N_FLOODS; i++)
+    {
+      g_autofree char *path = g_strdup_printf ("%s/flood-%d", launcher_test_get_folder (), i);
+
+      g_unlink (path);
+      g_assert_cmpint (floods[i].called, ==, 0);
+      q_task_cancel (floods[i].task);
+      answer_wait (&floods[i]);
+      g_assert_error (floods[i].error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+      answer_clear (&floods[i]);
+    }
+  g_assert_finalize_object (launcher);
+}
+
 /* Waiting for one that floods, too */
 static void
 test_endless_while_waiting (void)
@@ -594,6 +666,7 @@ main (int argc,
   launcher_test_add ("/launcher/process/ends-after-its-result", test_ends_after_its_result);
   launcher_test_add_data ("/launcher/process/endless-progress", "progress", test_endless);
   launcher_test_add_data ("/launcher/process/endless-messages", "messages", test_endless);
+  launcher_test_add ("/launcher/process/endless-is-for-one-alone", test_endless_is_for_one_alone);
   launcher_test_add ("/launcher/process/endless-while-the-owner-waits", test_endless_while_waiting);
 
   return g_test_run ();

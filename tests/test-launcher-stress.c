@@ -51,6 +51,7 @@ typedef struct
   int n_contexts;
   int n_made;
   int n_done;
+  int n_succeeded;
   int n_crashed;
   int n_stopped;
   int n_silent;
@@ -175,6 +176,7 @@ done_cb (QTask *task,
   if (error == NULL)
     {
       check_result (record, result);
+      g_atomic_int_inc (&record->stress->n_succeeded);
     }
   else if (g_error_matches (error, Q_TASK_ERROR, Q_TASK_ERROR_CRASHED))
     {
@@ -393,6 +395,7 @@ static gpointer
 killer_thread (gpointer data)
 {
   ThreadData *killer = data;
+  guint32 max_usec = test_is_slow () ? 100000 : 10000; /* they are to live long enough to do something */
 
   while (!g_atomic_int_get (&killer->stress->is_over))
     {
@@ -401,7 +404,7 @@ killer_thread (gpointer data)
 
       if (n > 0 && kill (pids[next_random (&killer->random) % n], SIGKILL) == 0)
         g_atomic_int_inc (&killer->stress->n_kills);
-      g_usleep (next_random (&killer->random) % 10000);
+      g_usleep (next_random (&killer->random) % max_usec);
     }
 
   return NULL;
@@ -431,6 +434,7 @@ test_killed_at_random (void)
   threads[N_OWNERS] = g_thread_new ("killer", killer_thread, &killer);
 
   g_usleep ((gulong) usec);
+  test_poll_until (g_atomic_int_get (&stress.n_crashed) > 0 && g_atomic_int_get (&stress.n_succeeded) > 0);
   g_atomic_int_set (&stress.is_over, TRUE);
   for (int i = 0; i <= N_OWNERS; i++)
     g_thread_join (threads[i]);
@@ -444,8 +448,6 @@ test_killed_at_random (void)
                   stress.n_made, stress.n_done, stress.n_crashed, stress.n_stopped, stress.n_silent, stress.n_kills);
   test_poll_until (g_atomic_int_get (&stress.n_contexts) == 0);
   g_assert_cmpint (stress.n_done + stress.n_silent, ==, stress.n_made);
-  g_assert_cmpint (stress.n_crashed, >, 0);
-  g_assert_cmpint (stress.n_crashed + stress.n_stopped, <, stress.n_done);
 }
 
 int

@@ -368,6 +368,70 @@ test_full_channel_blocks_worker (void)
   g_assert_finalize_object (launcher);
 }
 
+/* How often the threads of that name have run, or -1 where that cannot be told. */
+static int
+count_switches (const char *name)
+{
+  g_autoptr (GDir) dir = g_dir_open ("/proc/self/task", 0, NULL);
+  const char *id;
+  int n = 0;
+
+  while (dir != NULL && (id = g_dir_read_name (dir)) != NULL)
+    {
+      g_autofree char *path = g_build_filename ("/proc/self/task", id, "status", NULL);
+      g_autofree char *status = NULL;
+      g_autofree char *start = g_strdup_printf ("Name:\t%s\n", name);
+      const char *count;
+
+      if (!g_file_get_contents (path, &status, NULL, NULL) || !g_str_has_prefix (status, start))
+        continue;
+
+      count = strstr (status, "\nvoluntary_ctxt_switches:");
+      if (count == NULL)
+        return -1;
+      n += atoi (strchr (count, ':') + 1);
+    }
+
+  return dir != NULL ? n : -1;
+}
+
+/* However long the owner does not read, nobody is busy with it. */
+static void
+test_full_channel_costs_nothing (void)
+{
+  QTaskLauncher *launcher = launcher_new ();
+  Answer answer = ANSWER_INIT;
+  Inbox inbox = { .is_numbered = TRUE, .answer = &answer };
+  QTaskChannel *channel = open_channel (&answer);
+  const guint32 n = 1000;
+  g_autoptr (GBytes) first = NULL;
+  gint64 end = test_end_time ();
+  int before;
+  int after;
+
+  q_task_channel_set_capacity (q_task_get_worker_channel (answer.task), 1000);
+  answer_run (&answer, launcher, "write", g_variant_new ("(uu)", n, 10000));
+  test_poll_until ((first = q_task_channel_try_read (channel, NULL)) != NULL);
+
+  do
+    {
+      g_assert_cmpint (g_get_monotonic_time (), <, end);
+      before = count_switches ("qtask-launcher");
+      g_usleep (300000);
+      after = count_switches ("qtask-launcher");
+      g_test_message ("It has run %d times", after - before);
+    }
+  while (after - before > 20); /* it may not be full at once */
+
+  inbox.n = 1;
+  q_task_channel_set_message_func (channel, message_cb, &inbox, NULL);
+  answer_wait (&answer);
+  g_assert_no_error (answer.error);
+  g_assert_cmpuint (inbox.n, ==, n);
+  answer_clear (&answer);
+  g_assert_finalize_object (launcher);
+}
+
 /* A worker that does not read holds the owner up. */
 static void
 test_full_channel_blocks_owner (void)
@@ -619,6 +683,7 @@ main (int argc,
   launcher_test_add_data ("/launcher/channel/many-there-and-back-stdio", GINT_TO_POINTER (Q_TASK_TRANSPORT_STDIO),
                           test_many_messages_there_and_back);
   launcher_test_add ("/launcher/channel/full-blocks-the-worker", test_full_channel_blocks_worker);
+  launcher_test_add ("/launcher/channel/full-costs-nothing", test_full_channel_costs_nothing);
   launcher_test_add ("/launcher/channel/full-blocks-the-owner", test_full_channel_blocks_owner);
   launcher_test_add ("/launcher/channel/message-over-the-limit", test_message_over_the_limit);
   launcher_test_add ("/launcher/channel/early-message-over-the-limit", test_early_message_over_the_limit);

@@ -2548,6 +2548,26 @@ test_default_takes_what_comes (void)
     task_finish (held[i]);
 }
 
+/* What a pool cannot do it says, and what can. */
+static void
+test_refused (void)
+{
+  QTaskPool *serial = q_task_pool_new_serial ("serial");
+  QTaskPool *used = q_task_pool_new ("used", 1, 0);
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+
+  test_critical_says ("A serial pool runs one task at a time*q_task_pool_new()",
+                      q_task_pool_set_max_threads (serial, 3));
+  g_assert_cmpuint (q_task_pool_get_max_threads (serial), ==, 1);
+
+  g_assert_true (q_task_pool_push (used, task, test_empty_worker, NULL, NULL, NULL));
+  test_critical_says ("*threads*before the first task is pushed",
+                      q_task_pool_set_thread_funcs (used, NULL, NULL, NULL, NULL));
+  task_finish (task);
+  pool_drop (used);
+  pool_drop (serial);
+}
+
 /* Wrong arguments change nothing. */
 static void
 test_wrong_arguments (void)
@@ -2610,6 +2630,7 @@ main (int argc,
   g_test_add_func ("/pool/push/twice", test_second_push);
   g_test_add_func ("/pool/push/cancelled-before", test_push_cancelled);
   g_test_add_func ("/pool/push/subclass-that-runs", test_push_subclass);
+  g_test_add_func ("/pool/refused", test_refused);
   g_test_add_func ("/pool/wrong-arguments", test_wrong_arguments);
 
   g_test_add_func ("/pool/order/by-priority", test_priority_order);

@@ -202,12 +202,16 @@ def _(launcher):
 def _(launcher):
     task = start(launcher, 'count-primes', GLib.Variant('u', 1000000000))
     iterate_until(lambda: task.get_progress() > 0)
-    children = [int(name) for name in os.listdir('/proc') if name.isdigit() and is_child(int(name))]
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
+    kill_children()
     raises(lambda: finish(task), QTask.TaskError.quark() if hasattr(QTask.TaskError, 'quark') else
            GLib.quark_from_string('q-task-error-quark'), QTask.TaskError.CRASHED, '9')
     equal(call(launcher, 'echo', GLib.Variant('s', 'text')), 'text')
+
+
+def kill_children():
+    for name in os.listdir('/proc'):
+        if name.isdigit() and is_child(int(name)):
+            os.kill(int(name), signal.SIGKILL)
 
 
 def is_child(pid):
@@ -279,6 +283,125 @@ def _():
     del launcher, main
     gc.collect()
     await_children()
+
+
+@test_each('/python-launcher/*/run')
+def _(launcher):
+    def run(what, argument, **settings):
+        return launcher.run(GLib.Variant('(sv)', (what, argument)), **settings)
+
+    async def main():
+        # All start before one of them is awaited.
+        tasks = [run('echo', GLib.Variant('u', n)) for n in range(10)]
+        assert all(task.poll() != QTask.TaskState.NEW for task in tasks)
+        equal([await task for task in tasks], list(range(10)))
+        # It can be had again.
+        equal([task.result() for task in tasks], list(range(10)))
+        equal(await tasks[3], 3)
+
+        seen = []
+        task = run('count-primes', GLib.Variant('u', 50000), name='primes', priority=GLib.PRIORITY_LOW,
+                   progress=seen.append)
+        equal((task.get_name(), task.get_priority()), ('primes', GLib.PRIORITY_LOW))
+        equal(await task, 5133)
+        assert seen == sorted(seen), seen
+        equal(seen[-1], 0.98)
+
+        group = QTask.TaskGroup()
+        tasks = [run('echo', GLib.Variant('u', n), group=group) for n in range(3)]
+        equal(group.get_n_items(), 3)
+        await group
+        equal([task.result() for task in tasks], [0, 1, 2])
+
+    QTask.run_until_complete(main())
+
+
+@test_each('/python-launcher/*/run-that-is-stopped')
+def _(launcher):
+    def stops(code, stop=None, **settings):
+        async def main():
+            task = launcher.run(GLib.Variant('(sv)', ('count-primes', GLib.Variant('u', 1000000000))), **settings)
+            if stop is not None:
+                GLib.idle_add(lambda: stop(task))
+            return await task
+
+        raises(lambda: QTask.run_until_complete(main()), Gio.io_error_quark(), code)
+
+    cancellable = Gio.Cancellable()
+    stops(Gio.IOErrorEnum.CANCELLED, lambda task: task.cancel())
+    stops(Gio.IOErrorEnum.CANCELLED, lambda task: cancellable.cancel(), cancellable=cancellable)
+    stops(Gio.IOErrorEnum.TIMED_OUT, timeout=0.05)
+    equal(call(launcher, 'echo', GLib.Variant('s', 'text')), 'text')
+
+
+@test('/python-launcher/run-that-returns-on-cancel')
+def _():
+    async def main():
+        # It does not look whether it is to stop, and is killed long after this.
+        task = launcher.run(GLib.Variant('(sv)', ('ignore', GLib.Variant('()', ()))), timeout=0.05,
+                            return_on_cancel=True, progress=lambda fraction: None)
+        await task
+
+    launcher = QTask.TaskLauncher.new(shlex.split(mirror))
+    launcher.set_kill_timeout(2 * TIME_LIMIT * 1000000)
+    raises(lambda: QTask.run_until_complete(main()), Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT)
+    assert has_children()
+    kill_children()
+    del launcher, main
+    gc.collect()
+    await_children()
+
+
+@test('/python-launcher/error-that-nobody-hears-is-reported')
+def _():
+    def run_and_drop(**settings):
+        task = launcher.run('text', **settings)
+        iterate_until(task.get_completed)
+
+    reports = []
+    hook = sys.unraisablehook
+    launcher = QTask.TaskLauncher.new(['/no/such/program'])
+    try:
+        sys.unraisablehook = lambda report: reports.append(report.exc_value.message)
+        run_and_drop()
+        gc.collect()
+        equal(len(reports), 1)
+        assert '/no/such/program' in reports[0], reports
+
+        # Whoever awaits a group hears of its errors.
+        run_and_drop(group=QTask.TaskGroup())
+        gc.collect()
+        equal(len(reports), 1)
+    finally:
+        sys.unraisablehook = hook
+
+
+@test('/python-launcher/run-of-a-task')
+def _():
+    launcher = QTask.TaskLauncher.new(shlex.split(mirror))
+    task = QTask.Task()
+    task.run_in_process(launcher, {'path': '/etc/os-release', 'lines': [1, 2]})
+    equal(finish(task), {'path': '/etc/os-release', 'lines': [1, 2]})
+    launcher.set_idle_timeout(0)
+    del launcher
+    await_children()
+
+
+@test('/python-launcher/bad-settings')
+def _():
+    launcher = QTask.TaskLauncher.new(['/no/such/program'])
+    for settings in ({'progress': 3}, {'group': 3}, {'cancellable': 3}, {'priority': 'high'}, {'timeout': 'long'},
+                     {'pool': None}):
+        try:
+            launcher.run('text', **settings)
+        except TypeError:
+            continue
+        raise AssertionError(f'{settings} was taken')
+    try:
+        launcher.run('text', timeout=0)
+    except ValueError:
+        return
+    raise AssertionError('no time was taken')
 
 
 @test('/python-launcher/run-fails')

@@ -11,6 +11,7 @@ import faulthandler
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import traceback
@@ -136,7 +137,7 @@ def _():
                  'wait_for_space_finish get_stats dump list_tasks close close_async close_finish '
                  'is_closed set_thread_initializer').split():
         assert hasattr(QTask.TaskPool, name), name
-    for name in ('run', 'run_until_complete', 'current_task', 'TaskState', 'TaskError',
+    for name in ('run', 'run_until_complete', 'spawn', 'current_task', 'TaskState', 'TaskError',
                  'TaskPoolStats', 'TaskPoolCloseMode'):
         assert hasattr(QTask, name), name
 
@@ -150,6 +151,18 @@ def _():
         assert not hasattr(QTask.Task, name), name
     for name in ('push_closure', 'set_thread_funcs'):
         assert not hasattr(QTask.TaskPool, name), name
+
+
+@test('/python/without-the-library')
+def _():
+    program = ('import sys, gi, gi.overrides; gi.overrides.__path__.insert(0, sys.argv[1]); '
+               'gi.require_version("QTask", "1"); from gi.repository import QTask')
+    environment = {name: value for name, value in os.environ.items() if name != 'LD_LIBRARY_PATH'}
+    process = subprocess.run([sys.executable, '-c', program, gi.overrides.__path__[0]], env=environment,
+                             timeout=TIME_LIMIT, capture_output=True, text=True)
+    if process.returncode == 0:
+        raise Skip('it is installed')
+    assert 'ImportError: The library of QTask is not where' in process.stderr, process.stderr
 
 
 # Workers
@@ -889,6 +902,39 @@ def _():
     assert not cancellable.is_cancelled()
 
 
+@test('/python/run-that-returns-on-cancel')
+def _():
+    gate, started, ended = Gate(), Gate(), Gate()
+
+    def func():
+        started.set()
+        gate()
+        ended.set()
+
+    async def stops(stop, code, **settings):
+        task = QTask.run(func, return_on_cancel=True, **settings)
+        started()
+        stop(task)
+        try:
+            await task
+        except GLib.Error as error:
+            is_error(error, code)
+        else:
+            raise AssertionError('it has succeeded')
+        # It was not waited for.
+        assert not ended.is_set()
+        gate.set()
+        ended()
+        for event in (gate, started, ended):
+            event.clear()
+
+    cancellable = Gio.Cancellable()
+    run(stops(lambda task: task.cancel(), Gio.IOErrorEnum.CANCELLED))
+    run(stops(lambda task: cancellable.cancel(), Gio.IOErrorEnum.CANCELLED, cancellable=cancellable))
+    run(stops(lambda task: None, Gio.IOErrorEnum.TIMED_OUT, timeout=0.01))
+    assert not QTask.run(int).get_return_on_cancel()
+
+
 @test('/python/run-is-described')
 def _():
     def crunch():
@@ -969,6 +1015,172 @@ def _():
         equal(len(reports), 1)
     finally:
         sys.unraisablehook = hook
+
+
+# Coroutines in a main loop that runs anyway
+
+async def sleep(milliseconds):
+    task = QTask.Task()
+    GLib.timeout_add(milliseconds, lambda: task.complete())
+    await task
+
+
+@test('/python/spawn-goes-on-with-the-loop')
+def _():
+    seen = []
+
+    async def coroutine(name, gate):
+        seen.append((name, in_main()))
+        value = await QTask.run(lambda: gate() or name)
+        seen.append((value, in_main()))
+        return value
+
+    first_gate, second_gate = Gate(), Gate()
+    first = QTask.spawn(coroutine('first', first_gate))
+    second = QTask.spawn(coroutine('second', second_gate))
+    # Both have come to where they wait, and neither holds up the other.
+    equal(seen, [('first', True), ('second', True)])
+    equal((first.get_name(), first.poll()), ('coroutine', QTask.TaskState.NEW))
+    second_gate.set()
+    iterate_until(second.get_completed)
+    equal(seen[2:], [('second', True)])
+    first_gate.set()
+    iterate_until(first.get_completed)
+    equal(seen[3:], [('first', True)])
+    equal((first.result(), second.result()), ('first', 'second'))
+    # It can be awaited as well, by a coroutine of either kind.
+
+    async def both():
+        tasks = [QTask.spawn(coroutine(name, second_gate)) for name in ('third', 'fourth')]
+        return [await task for task in tasks]
+
+    equal(run(both()), ['third', 'fourth'])
+    equal(run(QTask.spawn(both())), ['third', 'fourth'])
+
+
+@test('/python/spawn-that-need-not-wait')
+def _():
+    async def coroutine():
+        return 'value'
+
+    task = QTask.spawn(coroutine())
+    assert task.get_completed()
+    equal(task.result(), 'value')
+    equal(run(task), 'value')
+
+
+@test('/python/spawn-that-raises')
+def _():
+    async def raises_later():
+        await sleep(0)
+        raise ValueError('mine')
+
+    error = raises(ValueError, run, QTask.spawn(raises_later()))
+    equal(str(error), 'mine')
+    # If nobody awaits, Python says so.
+    reports = []
+    hook = sys.unraisablehook
+    try:
+        sys.unraisablehook = lambda report: reports.append(repr(report.exc_value))
+        QTask.spawn(raises_later())
+        iterate_until(lambda: reports)
+    finally:
+        sys.unraisablehook = hook
+    equal(reports, ["ValueError('mine')"])
+
+
+@test('/python/spawn-that-is-cancelled')
+def _():
+    seen = []
+    started, stopped = Gate(), Gate()
+
+    def func():
+        QTask.current_task().get_stop_cancellable().connect(lambda *_: stopped.set())
+        started.set()
+        stopped()
+
+    def start():
+        started.clear()
+        task = QTask.spawn(coroutine())
+        started()
+        return task
+
+    async def coroutine():
+        try:
+            await QTask.run(func)
+        except GLib.Error as error:
+            is_error(error, Gio.IOErrorEnum.CANCELLED)
+            seen.append(in_main())
+            raise
+
+    def is_cancelled(task):
+        is_error(raises(GLib.Error, run, task), Gio.IOErrorEnum.CANCELLED)
+        equal(seen, [True])
+        # So was what it awaited.
+        stopped()
+        stopped.clear()
+        seen.clear()
+
+    task = start()
+    task.cancel()
+    # Not from within: in the loop.
+    equal(seen, [])
+    is_cancelled(task)
+
+    task = start()
+    threading.Thread(target=task.cancel).start()
+    is_cancelled(task)
+
+    # When a window closes, say
+    window = GObject.Object()
+    task = start()
+    task.bind_object(window, QTask.TaskBindFlags.DEFAULT)
+    window.run_dispose()
+    iterate_until(task.get_completed)
+    is_cancelled(task)
+
+    # While it iterates the loop itself
+    async def iterates():
+        await sleep(0)
+        task.cancel()
+        iterate_pending()
+        seen.append('goes on')
+        await sleep(TIME_LIMIT * 1000)
+
+    task = QTask.spawn(iterates())
+    is_error(raises(GLib.Error, run, task), Gio.IOErrorEnum.CANCELLED)
+    equal(seen, ['goes on'])
+
+    # Cancelled when it is over, it hears nothing.
+    task = QTask.spawn(sleep(0))
+    run(task)
+    task.cancel()
+    iterate_pending()
+
+
+@test('/python/spawn-that-ends-the-program')
+def _():
+    async def coroutine():
+        sys.exit(3)
+
+    equal(raises(SystemExit, lambda: QTask.spawn(coroutine())).code, 3)
+
+
+@test('/python/spawn-leaves-nothing-behind')
+def _():
+    async def coroutine(data):
+        await sleep(0)
+
+    data = Data()
+    gone = data.gone
+    task = QTask.spawn(coroutine(data))
+    ended = weakref.ref(task)
+    del data
+    run(task)
+    del task
+    iterate_pending()
+    equal(gone, [True])
+    same(ended(), None)
 
 
 # Awaiting without asyncio
@@ -1393,11 +1605,20 @@ def _():
                  lambda: QTask.run(),
                  lambda: QTask.run(3),
                  lambda: QTask.run(use_asyncio),
+                 lambda: task.run_in_thread(use_asyncio),
+                 lambda: task.run_in_thread_sync(use_asyncio),
+                 lambda: task.run_steps_in_thread(use_asyncio),
+                 lambda: pool.push(task, use_asyncio),
+                 lambda: pool.parallel_for(1, 1, use_asyncio),
+                 lambda: QTask.Task.serve(use_asyncio),
+                 lambda: type('Coroutine', (QTask.Task,), {'do_run': use_asyncio}),
                  lambda: QTask.run(int, pool=3),
                  lambda: QTask.run(int, cancellable=3),
                  lambda: QTask.run(int, progress=3),
                  lambda: QTask.run(int, timeout='long'),
-                 lambda: QTask.run(int, priority='high')):
+                 lambda: QTask.run(int, priority='high'),
+                 lambda: QTask.spawn(3),
+                 lambda: QTask.spawn(int)):
         raises(TypeError, call)
     raises(ValueError, lambda: QTask.run(int, timeout=0))
     raises(ValueError, lambda: QTask.run(int, timeout=-1))

@@ -67,6 +67,12 @@ PRINTED = {
     'pool.c': '1000 ran\n'
               '0 heard of\n'
               '1000 heard of\n',
+    'processes.js': '168 and 135\n'
+                    'The task took longer than its timeout\n',
+    'processes.py': '168 and 135\n'
+                    'The task took longer than its timeout\n',
+    'spawn.py': 'The loop goes on\n'
+                'to be: 0af1207e\n',
     'steps.c': ('1229 primes below 10000\n'
                 '2262 primes below 20000\n'
                 '3245 primes below 30000\n'
@@ -83,14 +89,6 @@ PRINTED = {
 
 NOT_RUN = {'digest.c', 'digest-entry.c', 'digest-entry.h', 'http-server.c', 'meson.build', 'ws-server.c',
            'spin.c', 'spin.h', 'spin.py', 'worker.c', 'worker.js', 'worker.py'}
-
-# Python with the override of this tree, before one that is installed
-PYTHON = '''
-import runpy, sys
-import gi.overrides
-gi.overrides.__path__.insert(0, sys.argv[1])
-runpy.run_path(sys.argv[2], run_name='__main__')
-'''
 
 number = 0
 
@@ -133,13 +131,22 @@ def command(source, directory):
         return [program if program.exists() else build / 'doc' / 'examples' / source.stem]
     if not (build / 'qtask' / 'QTask-1.typelib').exists():
         raise Skip('no typelib')
-    if source.name == 'hello.py':
-        return [sys.executable, source]
     if source.suffix == '.py':
-        return [sys.executable, '-c', PYTHON, root / 'qtask' / 'overrides', source]
+        return [sys.executable, source]
     if source.suffix == '.js':
         return [find('gjs'), '-m', source]
     return [compile_vala(source, directory)]
+
+
+def environment(source, directory):
+    """For Python and what it starts, the override of this tree, before one that is installed;
+    hello.py needs none"""
+    if source.suffix != '.py' or source.name == 'hello.py':
+        return None
+    pathlib.Path(directory, 'sitecustomize.py').write_text(
+        f'import gi.overrides\ngi.overrides.__path__.insert(0, {str(root / "qtask" / "overrides")!r})\n')
+    paths = [directory, *filter(None, [os.environ.get('PYTHONPATH')])]
+    return {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
 
 
 def run(source):
@@ -147,7 +154,7 @@ def run(source):
     with tempfile.TemporaryDirectory() as directory:
         try:
             process = subprocess.run(command(source, directory), timeout=TIME_LIMIT,
-                                     stdin=subprocess.DEVNULL, capture_output=True, text=True)
+                                     env=environment(source, directory), stdin=subprocess.DEVNULL, capture_output=True, text=True)
         except Skip as why:
             number += 1
             print(f'ok {number} - {source.name} # SKIP {why}')

@@ -995,13 +995,20 @@ test_request_slow_client (Fixture *f,
 static gboolean
 bind_twice_cb (gpointer data)
 {
+  g_autoptr (QTask) over = q_task_new (NULL, NULL, NULL, NULL);
   Fixture *f = data;
 
   if (f->task == NULL)
     return G_SOURCE_CONTINUE;
 
-  test_critical (q_task_soup_bind_request (f->task, g_object_get_data (G_OBJECT (f->server), "request"),
-                                           Q_TASK_BIND_DEFAULT, respond, f, NULL));
+  test_critical_says ("A task cannot be bound to a second request*; make a task for each",
+                      q_task_soup_bind_request (f->task, g_object_get_data (G_OBJECT (f->server), "request"),
+                                                Q_TASK_BIND_DEFAULT, respond, f, NULL));
+
+  q_task_complete (over);
+  test_critical_says ("A task that has completed cannot be bound*; bind it before it is started",
+                      q_task_soup_bind_request (over, g_object_get_data (G_OBJECT (f->server), "request"),
+                                                Q_TASK_BIND_DEFAULT, respond, f, NULL));
   start (f);
 
   return G_SOURCE_REMOVE;

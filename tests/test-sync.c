@@ -584,7 +584,8 @@ sync_of_other_worker (QTask *task,
                       gpointer other,
                       GError **error)
 {
-  test_critical (g_assert_false (q_task_sync (other, NULL)));
+  test_critical_says ("*cannot sync here; call q_task_sync() in its worker*",
+                      g_assert_false (q_task_sync (other, NULL)));
 
   return TRUE;
 }
@@ -597,10 +598,12 @@ test_only_worker_syncs (void)
   QTask *task = q_task_new (NULL, NULL, NULL, NULL);
   QTask *other = q_task_new (NULL, NULL, NULL, NULL);
 
-  test_critical (g_assert_false (q_task_sync (task, NULL)));
+  test_critical_says ("The task * cannot sync here; call q_task_sync() in its worker*",
+                      g_assert_false (q_task_sync (task, NULL)));
   test_pool_push (pool, task, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
-  test_critical (g_assert_false (q_task_sync (task, NULL)));
+  test_critical_says ("*cannot sync here; call q_task_sync() in its worker*",
+                      g_assert_false (q_task_sync (task, NULL)));
 
   test_pool_push (pool, other, sync_of_other_worker, task, NULL);
   test_finish (other);

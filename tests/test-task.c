@@ -459,8 +459,10 @@ test_make_subclass (void)
   g_assert_true (q_task_get_context (task) == g_main_context_default ());
 
   /* Given once and for all */
-  test_critical (g_object_set (task, "source-object", task, NULL));
-  test_critical (g_object_set (task, "cancellable", q_task_get_stop_cancellable (task), NULL));
+  test_critical_says ("The task TestRunner*has a source object*set it once, before the start",
+                      g_object_set (task, "source-object", task, NULL));
+  test_critical_says ("The task TestRunner*has a cancellable*set it once, before the start",
+                      g_object_set (task, "cancellable", q_task_get_stop_cancellable (task), NULL));
   g_object_get (task, "source-object", &same_source, "cancellable", &same_cancellable, NULL);
   g_assert_true (same_source == source);
   g_assert_true (same_cancellable == cancellable);
@@ -1603,9 +1605,17 @@ test_outcome_is_not_read_before_it_is (void)
   GError *error = NULL;
 
   q_task_set_result_int (task, 8);
-  test_critical (g_assert_cmpint (q_task_propagate_int (task, &error), ==, -1));
+  test_critical_says ("The task * has no outcome yet; call q_task_propagate_int() in its callback*q_task_wait()*",
+                      g_assert_cmpint (q_task_propagate_int (task, &error), ==, -1));
   g_assert_no_error (error);
-  test_critical (q_task_propagate_error (task, &error));
+  test_critical_says ("*no outcome yet; call q_task_propagate_error() in its callback*",
+                      q_task_propagate_error (task, &error));
+  g_assert_no_error (error);
+  test_critical_says ("*no outcome yet; call q_task_propagate_bytes() in its callback*",
+                      g_assert_null (q_task_propagate_bytes (task, &error)));
+  g_assert_no_error (error);
+  test_critical_says ("*no outcome yet; call q_task_propagate_value() in its callback*",
+                      g_assert_null (q_task_propagate_boxed_value (task, &error)));
   g_assert_no_error (error);
 
   q_task_complete (task);
@@ -1623,7 +1633,8 @@ test_outcome_is_taken_once (void)
   q_task_set_result_pointer (task, &result, test_fate_notify);
   q_task_complete (task);
   g_assert_true (q_task_propagate_pointer (task, &error) == &result);
-  test_critical (g_assert_null (q_task_propagate_pointer (task, &error)));
+  test_critical_says ("The task * gave its result or error away before; call q_task_propagate_pointer()*once*",
+                      g_assert_null (q_task_propagate_pointer (task, &error)));
   g_assert_no_error (error);
   g_assert_null (q_task_get_result_pointer (task));
   g_assert_finalize_object (task);
@@ -1797,8 +1808,9 @@ test_complete_twice (void)
   QTask *task = job_task_new (&job, NULL);
 
   q_task_complete (task);
-  test_critical (q_task_complete (task));
-  test_critical (q_task_return_int (task, 4));
+  test_critical_says ("The task * was completed or returned before*complete or return it once",
+                      q_task_complete (task));
+  test_critical_says ("*was completed or returned before*once", q_task_return_int (task, 4));
   test_run_pending (NULL);
   assert_succeeded (&job);
   g_assert_finalize_object (task);
@@ -4017,7 +4029,8 @@ test_start_twice (void)
   test_assert_alive (&again.work);
 
   /* Else it is released, and here */
-  test_critical (q_task_run_in_thread (task, job_empty_worker, &again, job_work_free));
+  test_critical_says ("The task * was started or completed before; make a new one for each run",
+                      q_task_run_in_thread (task, job_empty_worker, &again, job_work_free));
   test_run_until (NULL, test_fate_get_count (&again.work) == 1);
   test_assert_destroyed_here (&again.work);
   test_assert_alive (&job.work);
@@ -4063,6 +4076,7 @@ test_start_states (void)
 /* Bad input */
 
 #define critical_returns(call, what) test_critical (g_assert_true (call == what))
+#define critical_says(pattern, call, what) test_critical_says (pattern, g_assert_true (call == what))
 
 static void
 test_bad_input_is_no_task (gconstpointer data)
@@ -4219,10 +4233,14 @@ test_bad_input_to_a_task (void)
   test_critical (q_task_return_prefixed_error (task, NULL, "prefix: "));
 
   /* No work: the base class brings none */
-  test_critical (q_task_run_in_thread (task, NULL, &gone, test_fate_notify));
-  critical_returns (q_task_pool_push (q_task_pool_get_default (), task,
-                                      NULL, &gone, test_fate_notify, &error),
-                    FALSE);
+  test_critical_says ("The task QTask * has no work to do; give it a worker*run()",
+                      q_task_run_in_thread (task, NULL, &gone, test_fate_notify));
+  test_critical_says ("*has no work to do; give it a worker*",
+                      q_task_run_in_thread_sync (task, NULL, &gone, test_fate_notify));
+  critical_says ("*has no work to do; give it a worker*",
+                 q_task_pool_push (q_task_pool_get_default (), task,
+                                   NULL, &gone, test_fate_notify, &error),
+                 FALSE);
   critical_returns (q_task_pool_push (NULL, task, job_empty_worker, &gone, test_fate_notify, &error), FALSE);
   critical_returns (q_task_pool_push ((QTaskPool *) probe, task,
                                       job_empty_worker, &gone, test_fate_notify, &error),
@@ -4230,11 +4248,13 @@ test_bad_input_to_a_task (void)
 
   /* What does not go together */
   q_task_set_return_on_cancel (task, TRUE);
-  test_critical (q_task_set_check_cancellable (task, FALSE));
+  test_critical_says ("The task * returns on cancel*switch return-on-cancel off first",
+                      q_task_set_check_cancellable (task, FALSE));
   g_assert_true (q_task_get_check_cancellable (task));
   q_task_set_return_on_cancel (task, FALSE);
   q_task_set_check_cancellable (task, FALSE);
-  critical_returns (q_task_set_return_on_cancel (task, TRUE), FALSE);
+  critical_says ("The task * cannot return on cancel; switch check-cancellable on first",
+                 q_task_set_return_on_cancel (task, TRUE), FALSE);
   g_assert_false (q_task_get_return_on_cancel (task));
   q_task_set_check_cancellable (task, TRUE);
 
@@ -4266,11 +4286,33 @@ test_bad_input_once_started (void)
   g_autoptr (GMainContext) context = g_main_context_new ();
   Job job = JOB_INIT;
   QTask *task = job_task_new (&job, NULL);
+  g_autoptr (GObject) source = g_object_new (G_TYPE_OBJECT, NULL);
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
 
+  q_task_set_name (task, "thumbnail");
   job_start (&job, NULL, job_hold_worker);
   test_gate_wait (&job.hold.entered);
-  test_critical (q_task_set_context (task, context));
+
+#define late_says(function, call) \
+  test_critical_says ("The task “thumbnail” was started or completed before; call " function \
+                      "() before the start", \
+                      call)
+
+  late_says ("q_task_set_context", q_task_set_context (task, context));
+  late_says ("q_task_set_name", q_task_set_name (task, "late"));
+  late_says ("q_task_set_static_name", q_task_set_static_name (task, "late"));
+  late_says ("q_task_set_func", q_task_set_func (task, NULL, NULL, NULL));
+  late_says ("q_task_set_run_cancelled", q_task_set_run_cancelled (task, TRUE));
+  test_critical_says ("The task “thumbnail” *was started before*", g_object_set (task, "source-object", source, NULL));
+  test_critical_says ("The task “thumbnail” *was started before*",
+                      g_object_set (task, "cancellable", cancellable, NULL));
+
+  /* None of it was done. */
   g_assert_true (q_task_get_context (task) == g_main_context_default ());
+  g_assert_cmpstr (q_task_get_name (task), ==, "thumbnail");
+  g_assert_false (q_task_get_run_cancelled (task));
+  g_assert_null (q_task_get_source (task));
+  g_assert_true (q_task_get_cancellable (task) != cancellable);
   test_gate_open (&job.hold.release);
   test_run_until (NULL, job_is_called (&job));
   assert_succeeded (&job);
@@ -4288,19 +4330,60 @@ test_misuse_result_of_another_kind (void)
 
   q_task_set_result_int (number, 7);
   q_task_complete (number);
-  critical_returns (q_task_propagate_variant (number, &error), NULL);
-  critical_returns (q_task_propagate_object (number, &error), NULL);
-  critical_returns (q_task_propagate_bytes (number, &error), NULL);
+  critical_says ("The task * has no result for q_task_propagate_variant(); read it with q_task_propagate_int()*",
+                 q_task_propagate_variant (number, &error), NULL);
+  critical_says ("*no result for q_task_propagate_object()*", q_task_propagate_object (number, &error), NULL);
+  critical_says ("*no result for q_task_propagate_bytes()*", q_task_propagate_bytes (number, &error), NULL);
+  critical_says ("*no result for q_task_propagate_value()*", q_task_propagate_boxed_value (number, &error), NULL);
   g_assert_cmpint (q_task_propagate_int (number, &error), ==, 7);
 
   q_task_set_result_variant (variant, g_variant_new_string ("result"));
   q_task_complete (variant);
-  critical_returns (q_task_propagate_int (variant, &error), -1);
-  critical_returns (q_task_propagate_boolean (variant, &error), FALSE);
-  critical_returns (q_task_propagate_bytes (variant, &error), NULL);
+  critical_says ("*no result for q_task_propagate_int(); read it with q_task_propagate_variant()",
+                 q_task_propagate_int (variant, &error), -1);
+  critical_says ("*no result for q_task_propagate_boolean(); read it with q_task_propagate_variant()",
+                 q_task_propagate_boolean (variant, &error), FALSE);
+  critical_says ("*no result for q_task_propagate_bytes(); read it with q_task_propagate_variant()",
+                 q_task_propagate_bytes (variant, &error), NULL);
   taken = q_task_propagate_variant (variant, &error);
   g_assert_cmpstr (g_variant_get_string (taken, NULL), ==, "result");
   g_assert_no_error (error);
+}
+
+static void
+assert_says_what_reads (QTask *task,
+                        const char *pattern)
+{
+  q_task_complete (task);
+  critical_says (pattern, q_task_propagate_int (task, NULL), -1);
+  g_assert_finalize_object (task);
+}
+
+static void
+test_misuse_is_told_what_reads_the_result (void)
+{
+  g_auto (GValue) value = G_VALUE_INIT;
+  g_autoptr (GBytes) bytes = g_bytes_new_static ("bytes", 5);
+  g_autoptr (GObject) object = g_object_new (G_TYPE_OBJECT, NULL);
+  TestFate fate = TEST_FATE_INIT;
+  QTask *task;
+
+  task = q_task_new (NULL, NULL, NULL, NULL);
+  q_task_set_result_bytes (task, bytes);
+  assert_says_what_reads (task, "*no result for q_task_propagate_int(); read it with q_task_propagate_bytes()");
+
+  task = q_task_new (NULL, NULL, NULL, NULL);
+  q_task_set_result_object (task, object);
+  assert_says_what_reads (task, "*read it with q_task_propagate_object()");
+
+  task = q_task_new (NULL, NULL, NULL, NULL);
+  g_value_init (&value, G_TYPE_INT);
+  q_task_set_result_value (task, &value);
+  assert_says_what_reads (task, "*read it with q_task_propagate_value()");
+
+  task = q_task_new (NULL, NULL, NULL, NULL);
+  q_task_set_result_pointer (task, &fate, test_fate_notify);
+  assert_says_what_reads (task, "*read it with q_task_propagate_pointer()");
 }
 
 int
@@ -4449,6 +4532,7 @@ main (int argc,
   g_test_add_data_func ("/task/bad-input/is-null", GINT_TO_POINTER (FALSE), test_bad_input_is_no_task);
   g_test_add_data_func ("/task/bad-input/is-of-another-type", GINT_TO_POINTER (TRUE), test_bad_input_is_no_task);
   g_test_add_func ("/task/misuse/result-of-another-kind", test_misuse_result_of_another_kind);
+  g_test_add_func ("/task/misuse/is-told-what-reads-the-result", test_misuse_is_told_what_reads_the_result);
 
   return g_test_run ();
 }

@@ -207,13 +207,16 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (TestLoop, test_loop_free)
 void test_in_thread (GFunc    func,
                      gpointer data);
 
-/* Expects a critical warning of the library from @statement */
-#define test_critical(statement) \
+/* Expects a critical warning of the library from a statement, and what it is to say to be of help */
+#define test_critical_says(pattern, ...) \
   G_STMT_START { \
-    g_test_expect_message (TEST_LOG_DOMAIN, G_LOG_LEVEL_CRITICAL, "*"); \
-    statement; \
+    g_test_expect_message (TEST_LOG_DOMAIN, G_LOG_LEVEL_CRITICAL, pattern); \
+    __VA_ARGS__; \
     g_test_assert_expected_messages (); \
   } G_STMT_END
+
+/* ... that is about a type or a range, say, where the condition is enough */
+#define test_critical(statement) test_critical_says ("*", statement)
 
 /* Whether the program runs where all takes many times longer (valgrind) */
 gboolean test_is_slow (void);

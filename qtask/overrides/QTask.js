@@ -34,6 +34,8 @@ function _init() {
     const runInThread = taskPrototype.run_in_thread;
     const runInThreadSync = taskPrototype.run_in_thread_sync;
     const runStepsInThread = taskPrototype.run_steps_in_thread;
+    const serve = QTask.Task.serve;
+    const runInProcess = taskPrototype.run_in_process;
     const push = poolPrototype.push;
     const pushSteps = poolPrototype.push_steps;
     const channelPrototype = QTask.TaskChannel.prototype;
@@ -75,9 +77,64 @@ function _init() {
         throw new TypeError(`${value} cannot be sent to another process`);
     }
 
-    // Gives the result as plain values, or null if the worker has set none.
-    launcherPrototype.run = async function (request, cancellable = null) {
-        const result = await this.run_async(pack(request), cancellable);
+    taskPrototype.run_in_process = function (launcher, request) {
+        runInProcess.call(this, launcher, pack(request));
+    };
+
+    // Where GJS takes any object for true, a promise would be a success before it is settled.
+    QTask.Task.serve = function (func) {
+        return serve.call(this, (task, request) => {
+            const success = func(task, request);
+            if (typeof success?.then === 'function')
+                throw new TypeError('The function of a worker must not be asynchronous: its task ends when it returns');
+            return success;
+        });
+    };
+
+    // Gives the result as plain values, or null if the worker has set none. The settings are
+    // a cancellable, or an object with any of these:
+    //
+    // name: names the task
+    // priority: one of GLib.PRIORITY_…
+    // cancellable: a Gio.Cancellable that stops the task
+    // timeout: seconds after which the task is asked to stop, and has failed
+    // returnOnCancel: whether the promise is settled as soon as the task is cancelled or has
+    //     timed out, and not when its process has ended it
+    // progress: called with the fraction that is done, between 0 and 1
+    // group: a QTask.TaskGroup that the task is added to
+    launcherPrototype.run = async function (request, settings = null) {
+        if (settings === null || settings instanceof Gio.Cancellable)
+            settings = {cancellable: settings};
+
+        const {
+            name = null, priority = GLib.PRIORITY_DEFAULT, cancellable = null, timeout = null,
+            returnOnCancel = false, progress = null, group = null, ...unknown
+        } = settings;
+        if (Object.keys(unknown).length > 0)
+            throw new TypeError(`There is no such setting: ${Object.keys(unknown).join(', ')}`);
+        if (timeout !== null && !(timeout > 0))
+            throw new RangeError('A timeout must be more than 0 seconds');
+        if (progress !== null && typeof progress !== 'function')
+            throw new TypeError('progress must be a function');
+
+        const variant = pack(request);
+        const task = new QTask.Task({name, priority, cancellable});
+        group?.add(task);
+        if (timeout !== null)
+            task.set_timeout(Math.max(1, Math.floor(timeout * 1000000)));
+        if (returnOnCancel)
+            task.set_return_on_cancel(true);
+
+        const handler = progress && task.connect('notify::progress', () => progress(task.get_progress()));
+        try {
+            runInProcess.call(task, this, variant);
+            await task.wait_async(null);
+        } finally {
+            if (handler)
+                task.disconnect(handler);
+        }
+
+        const result = task.propagate_variant();
         return result === null ? null : result.recursiveUnpack();
     };
 

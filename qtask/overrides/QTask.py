@@ -7,8 +7,9 @@
     total = await QTask.run(crunch, data, progress=bar.set_fraction)
 
 Under asyncio this needs a loop that iterates the GLib main context
-(``gi.events``, gbulb), or a GLib main loop that runs in another thread;
-``QTask.run_until_complete()`` awaits with no asyncio at all.
+(``gi.events``, gbulb), or a GLib main loop that runs in another thread. With no
+asyncio at all, ``QTask.spawn()`` awaits in a main loop that runs, and
+``QTask.run_until_complete()`` runs one.
 
 What is to use another processor runs in worker processes:
 
@@ -37,13 +38,17 @@ import sys
 import threading
 import time
 import traceback
-import types
+import weakref
 
 from gi.module import get_introspection_module
 from gi.overrides import override
-from gi.repository import Gio, GLib
+from gi.repository import Gio, GLib, GObject
 
 QTask = get_introspection_module('QTask')
+
+if QTask.Task.__gtype__ == GObject.TYPE_NONE:
+    raise ImportError('The library of QTask is not where libraries are looked for: set LD_LIBRARY_PATH, '
+                      'or run ldconfig')
 
 __all__ = []
 
@@ -57,6 +62,14 @@ _REST = 1
 _GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 _thread = threading.local()
+
+
+def _check_func(name, func):
+    """Whether something can be called where the library calls it, and ends there."""
+    if not callable(func):
+        raise TypeError(f'{name} must be callable, not {type(func).__qualname__}')
+    if inspect.iscoroutinefunction(func):
+        raise TypeError(f'{name} must be a plain function: a coroutine function runs in the loop')
 
 
 def _describe(exception):
@@ -133,6 +146,9 @@ class _Outcome:
         self.exception = exception.with_traceback(tb)
         return error
 
+    def get(self, task):
+        return self.value
+
     def __del__(self):
         # Python prints what a finalizer raises, with its traceback. Nobody is
         # told of a stop that somebody asked for.
@@ -143,6 +159,29 @@ class _Outcome:
             finally:
                 # The exception refers to this frame now.
                 del self, exception
+
+
+class _Answer(_Outcome):
+    """What a worker process gave. Used by the owner of the task."""
+
+    __slots__ = ('is_read',)
+
+    def __init__(self, report):
+        super().__init__(report)
+        self.is_read = False
+
+    def get(self, task):
+        if not self.is_read:
+            self.is_read = True
+            variant = task.propagate_variant()
+            self.value = None if variant is None else variant.unpack()
+        return self.value
+
+    def keep_error(self, task):
+        error = task.get_error()
+        if error is not None:
+            self.identity = _identify(error)
+            self.exception = error
 
 
 def _call(keep, outcome, func, task, *data):
@@ -203,14 +242,19 @@ class _Waiter:
 
 
 class _Driver:
-    """Takes a coroutine through its waits, in callbacks of a main loop."""
+    """Takes a coroutine through its waits, in callbacks of a main loop; calls ended()
+    when it is over."""
 
-    __slots__ = ('coroutine', 'loop', 'waiter', 'done', 'value', 'exception', 'asyncio_loop')
+    __slots__ = ('coroutine', 'ended', 'waiter', 'interruption', 'done', 'value', 'exception',
+                 'asyncio_loop', '__weakref__')
 
-    def __init__(self, coroutine):
+    def __init__(self, coroutine, ended):
         self.coroutine = coroutine
-        self.loop = GLib.MainLoop(GLib.MainContext.ref_thread_default())
+        self.ended = ended
+        # None while the coroutine runs
         self.waiter = None
+        # What is to be raised in the coroutine as soon as it waits
+        self.interruption = None
         self.done = False
         self.value = None
         self.exception = None
@@ -227,6 +271,9 @@ class _Driver:
                     waiter = self.coroutine.send(None)
                 else:
                     waiter = self.coroutine.throw(exception)
+                if self.interruption is not None:
+                    exception, self.interruption = self.interruption, None
+                    continue
                 if isinstance(waiter, _Waiter):
                     self.waiter = waiter
                     waiter.resume = self.step
@@ -241,18 +288,27 @@ class _Driver:
             _thread.driver = outer
             del exception
         self.done = True
-        self.loop.quit()
+        self.ended(self)
 
-    def run(self):
+    def interrupt(self, exception):
+        """Raise something where the coroutine waits."""
+        if self.done:
+            return
+        if self.waiter is None:
+            self.interruption = exception
+        else:
+            self.waiter.resume = None
+            self.step(exception)
+
+    def run(self, loop):
         self.step()
         while not self.done:
             try:
-                self.loop.run()
+                loop.run()
             except BaseException as interrupt:
                 if self.done:
                     raise
-                self.waiter.resume = None
-                self.step(interrupt)
+                self.interrupt(interrupt)
         if self.exception is not None:
             try:
                 raise self.exception
@@ -497,6 +553,8 @@ class Task(QTask.Task):
         super().__init_subclass__(**kwargs)
         do_run = cls.__dict__.get('do_run')
         if callable(do_run):
+            _check_func('do_run()', do_run)
+
             @functools.wraps(do_run)
             def run(self):
                 try:
@@ -515,8 +573,7 @@ class Task(QTask.Task):
     def _wrap_worker(self, worker):
         if worker is None:
             return None
-        if not callable(worker):
-            raise TypeError(f'the worker must be callable, not {type(worker).__qualname__}')
+        _check_func('the worker', worker)
         return functools.partial(_call, False, self._get_outcome(), worker)
 
     def run_in_thread(self, worker=None, *data):
@@ -533,8 +590,7 @@ class Task(QTask.Task):
         super().run_in_thread_sync(self._wrap_worker(worker), *data)
 
     def _wrap_step_worker(self, worker):
-        if not callable(worker):
-            raise TypeError(f'the worker must be callable, not {type(worker).__qualname__}')
+        _check_func('the worker', worker)
         return self._wrap_worker(functools.partial(_call_step, worker))
 
     def run_steps_in_thread(self, worker, *data):
@@ -542,6 +598,12 @@ class Task(QTask.Task):
         until it returns QTask.TaskStep.FINISHED or raises an exception, which becomes
         the task's error, as with run_in_thread()."""
         super().run_steps_in_thread(self._wrap_step_worker(worker), *data)
+
+    def run_in_process(self, launcher, request):
+        """Run a request, a GLib.Variant or plain values, in a worker process of a
+        launcher. The result is a GLib.Variant: propagate_variant() gives it. See
+        TaskLauncher.run() for the same in one call."""
+        super().run_in_process(launcher, _pack(request))
 
     @staticmethod
     def serve(func, *data):
@@ -551,8 +613,7 @@ class Task(QTask.Task):
         It succeeds by returning True. An exception becomes the task's error, with
         the exception's name and text, and its traceback is printed.
         """
-        if not callable(func):
-            raise TypeError(f'the function must be callable, not {type(func).__qualname__}')
+        _check_func('the function', func)
 
         def call(task, request, *data):
             outcome = _Outcome()
@@ -576,15 +637,16 @@ class Task(QTask.Task):
 
     def result(self):
         """What awaiting the task gives, once it has an outcome: the value that the
-        function given to QTask.run() returned (None for other tasks, whose result
-        is read with propagate_value() and the like), or the exception or
-        GLib.Error that the task failed with, raised."""
+        function given to QTask.run() returned, or the result of the request given
+        to TaskLauncher.run() (None for other tasks, whose result is read with
+        propagate_value() and the like); or the exception or GLib.Error that the task
+        failed with, raised."""
         error = self.get_error()
         outcome = self.__dict__.get('_outcome')
         if error is None:
             if self.poll() not in (QTask.TaskState.FINISHED, QTask.TaskState.STOPPED):
                 raise RuntimeError('the task has no outcome yet')
-            return None if outcome is None else outcome.value
+            return None if outcome is None else outcome.get(self)
 
         exception = self.exception()
         try:
@@ -648,8 +710,7 @@ class TaskPool(QTask.TaskPool):
         What runs in Python takes turns, whatever the threads: this is for functions
         that leave the interpreter, as those of NumPy and of GLib do.
         """
-        if not callable(func):
-            raise TypeError(f'func must be callable, not {type(func).__qualname__}')
+        _check_func('func', func)
 
         failures = []
         task = current_task()
@@ -702,23 +763,25 @@ def _pack(value):
 
 
 class TaskLauncher(QTask.TaskLauncher):
-    @types.coroutine
-    def run(self, request):
-        """Run a request, a GLib.Variant or plain values, in a worker process, and wait
-        for it. Gives the result as plain values, or None if the worker has set none.
+    def run(self, request, *, name=None, priority=None, cancellable=None, timeout=None,
+            return_on_cancel=False, progress=None, group=None):
+        """Run a request, a GLib.Variant or plain values, in a worker process; returns a
+        task, to be awaited for the result: as plain values, or None if the worker
+        has set none.
 
-        An interrupted wait asks the worker to stop.
+        What the worker fails with is raised where the task is awaited, as GLib.Error;
+        if nobody ever awaits, Python reports it, as with QTask.run(). All else is as
+        there, too: an interrupted wait asks the worker to stop, and the settings, but
+        for the pool, mean the same. With return_on_cancel the process is still asked
+        to stop, and killed in time.
         """
-        cancellable = Gio.Cancellable()
-        try:
-            result = yield from _wait(functools.partial(self.run_async, _pack(request), cancellable),
-                                      self.run_finish)
-        except GLib.Error:
-            raise
-        except BaseException:
-            cancellable.cancel()
-            raise
-        return None if result is None else result.unpack()
+        request = _pack(request)
+        answer = _Answer(report=group is None)
+        task = _new_task(name, priority, cancellable, timeout, return_on_cancel, progress, group,
+                         answer.keep_error)
+        task._outcome = answer
+        super(Task, task).run_in_process(self, request)
+        return task
 
 
 TaskLauncher = override(TaskLauncher)
@@ -786,34 +849,9 @@ def current_task():
 __all__.append('current_task')
 
 
-def run(func, *args, pool=None, name=None, priority=None, cancellable=None, timeout=None,
-        progress=None, group=None):
-    """Call func(*args) in a thread; returns a task, to be awaited for the value.
-
-    What func raises is raised where the task is awaited, traceback and all (but for
-    the variables of func, which go when it ends); if nobody ever awaits, Python
-    reports it when the task goes, unless it is in a group, which is awaited. The context variables of the caller are seen by
-    func. It finds its task, to look whether it is asked to stop or to tell how far
-    it is, with QTask.current_task().
-
-    pool: a QTask.TaskPool; without one, the default pool. If it takes no more
-        tasks (QUEUE_FULL, CLOSED), the task fails so.
-    name: names the task, and its thread meanwhile; without one, func's name
-    priority: one of GLib.PRIORITY_…
-    cancellable: a Gio.Cancellable that stops the task
-    timeout: seconds after which the task is asked to stop; it has failed then, with
-        Gio.IOErrorEnum.TIMED_OUT, and completes when func has returned
-    progress: called with the fraction that is done, between 0 and 1, in the loop
-        of the thread that called run()
-    group: a QTask.TaskGroup that the task is added to; raises GLib.Error if that takes
-        no more tasks
-    """
-    if not callable(func):
-        raise TypeError(f'func must be callable, not {type(func).__qualname__}')
-    if inspect.iscoroutinefunction(func):
-        raise TypeError('func must be a plain function: a coroutine function runs in the loop')
-    if pool is not None and not isinstance(pool, TaskPool):
-        raise TypeError(f'pool must be a QTask.TaskPool, not {type(pool).__qualname__}')
+def _new_task(name, priority, cancellable, timeout, return_on_cancel, progress, group, ended=None):
+    """A task with the settings that run() and TaskLauncher.run() take. ended is called
+    by the owner with the task, when that has its outcome."""
     if progress is not None and not callable(progress):
         raise TypeError(f'progress must be callable, not {type(progress).__qualname__}')
     if group is not None and not isinstance(group, TaskGroup):
@@ -822,18 +860,62 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
         raise ValueError('timeout must be more than 0 seconds')
 
     task = Task(cancellable=cancellable)
-    task.set_name(getattr(func, '__name__', None) if name is None else name)
+    task.set_name(name)
     if priority is not None:
         task.set_priority(priority)
     if timeout is not None:
         task.set_timeout(max(1, int(timeout * 1000000)))
+    if return_on_cancel:
+        task.set_return_on_cancel(True)
     # Once nothing can fail: who awaits the group would wait for a task that never starts.
     if group is not None:
         group.add(task)
     if progress is not None:
         # Disconnected at the end, so that it goes where it came from.
         handler = task.connect('notify::progress', lambda task, _: progress(task.get_progress()))
-        task.set_func(lambda task: task.disconnect(handler))
+        task.set_func(functools.partial(_disconnect, handler, ended))
+    elif ended is not None:
+        task.set_func(ended)
+    return task
+
+
+def _disconnect(handler, ended, task):
+    task.disconnect(handler)
+    if ended is not None:
+        ended(task)
+
+
+def run(func, *args, pool=None, name=None, priority=None, cancellable=None, timeout=None,
+        return_on_cancel=False, progress=None, group=None):
+    """Call func(*args) in a thread; returns a task, to be awaited for the value.
+
+    What func raises is raised where the task is awaited, traceback and all (but for
+    the variables of func, which go when it ends); if nobody ever awaits, Python
+    reports it when the task goes, unless it is in a group, which is awaited. The
+    context variables of the caller are seen by func. It finds its task, to look
+    whether it is asked to stop or to tell how far it is, with QTask.current_task().
+
+    pool: a QTask.TaskPool; without one, the default pool. If it takes no more
+        tasks (QUEUE_FULL, CLOSED), the task fails so.
+    name: names the task, and its thread meanwhile; without one, func's name
+    priority: one of GLib.PRIORITY_…
+    cancellable: a Gio.Cancellable that stops the task
+    timeout: seconds after which the task is asked to stop; it has failed then, with
+        Gio.IOErrorEnum.TIMED_OUT, and completes when func has returned
+    return_on_cancel: completes the task as soon as it is cancelled or has timed out;
+        func goes on, and nobody hears of what it returns: for one that cannot look
+        whether it is to stop
+    progress: called with the fraction that is done, between 0 and 1, in the loop
+        of the thread that called run()
+    group: a QTask.TaskGroup that the task is added to; raises GLib.Error if that takes
+        no more tasks
+    """
+    _check_func('func', func)
+    if pool is not None and not isinstance(pool, TaskPool):
+        raise TypeError(f'pool must be a QTask.TaskPool, not {type(pool).__qualname__}')
+
+    task = _new_task(getattr(func, '__name__', None) if name is None else name,
+                     priority, cancellable, timeout, return_on_cancel, progress, group)
 
     # An error of a task in a group is heard of by whoever awaits that.
     outcome = task._outcome = _Outcome(report=group is None)
@@ -853,25 +935,93 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
 __all__.append('run')
 
 
+def _get_coroutine(awaitable):
+    if _get_asyncio_loop() is not None:
+        raise RuntimeError('An asyncio loop is running in this thread: await there, or use create_task()')
+    if hasattr(awaitable, 'send'):
+        return awaitable
+    if hasattr(awaitable, '__await__'):
+        return awaitable.__await__()
+    raise TypeError(f'an awaitable is needed, not {type(awaitable).__qualname__}')
+
+
 def run_until_complete(awaitable):
     """Run a coroutine that awaits tasks, iterating the GLib main context of this
     thread; returns what it returns. It knows nothing of asyncio: only tasks can be
     awaited in it. Several tasks that are started before the first of them is
     awaited run at the same time."""
-    if _get_asyncio_loop() is not None:
-        raise RuntimeError('An asyncio loop is running in this thread: await there')
-
-    if hasattr(awaitable, 'send'):
-        coroutine = awaitable
-    elif hasattr(awaitable, '__await__'):
-        coroutine = awaitable.__await__()
-    else:
-        raise TypeError(f'an awaitable is needed, not {type(awaitable).__qualname__}')
-
+    coroutine = _get_coroutine(awaitable)
+    loop = GLib.MainLoop(GLib.MainContext.ref_thread_default())
     try:
-        return _Driver(coroutine).run()
+        return _Driver(coroutine, lambda driver: loop.quit()).run(loop)
     finally:
         coroutine.close()
 
 
 __all__.append('run_until_complete')
+
+
+class _Interrupter:
+    """Interrupts a driver in its loop when a cancellable is cancelled, by any thread."""
+
+    __slots__ = ('driver', 'context')
+
+    def __init__(self, driver):
+        self.driver = weakref.ref(driver)
+        self.context = GLib.MainContext.ref_thread_default()
+
+    def __call__(self, *_):
+        source = GLib.Idle(GLib.PRIORITY_DEFAULT)
+        source.set_callback(self._interrupt)
+        source.attach(self.context)
+
+    def _interrupt(self, *_):
+        driver = self.driver()
+        if driver is not None:
+            driver.interrupt(GLib.Error('Operation was cancelled', *_CANCELLED))
+        return GLib.SOURCE_REMOVE
+
+
+def spawn(awaitable):
+    """Run a coroutine that awaits tasks in the GLib main loop of this thread, which
+    goes on meanwhile; as where a button is clicked:
+
+        button.connect('clicked', lambda button: QTask.spawn(load(button)))
+
+    It starts at once, and runs until it awaits something. Returns a task, to be
+    awaited for what the coroutine returns or raises; if nobody ever awaits, Python
+    reports what it raised. Cancelling the task, or the end of an object that it is
+    bound to, raises GLib.Error with Gio.IOErrorEnum.CANCELLED where the coroutine
+    awaits, and so stops what it awaits. It knows nothing of asyncio, which has
+    create_task().
+    """
+    coroutine = _get_coroutine(awaitable)
+    task = Task()
+    task.set_name(getattr(awaitable, '__name__', None))
+    outcome = task._outcome = _Outcome(report=True)
+    stop = task.get_stop_cancellable()
+
+    def ended(driver):
+        GObject.Object.disconnect(stop, handler)
+        exception, driver.exception = driver.exception, None
+        if exception is None:
+            outcome.value = driver.value
+        else:
+            task.set_error(outcome.fail(exception))
+        # What ends the program does so, here.
+        ends = isinstance(exception, (SystemExit, KeyboardInterrupt))
+        outcome.report = not ends
+        task.complete()
+        try:
+            if ends:
+                raise exception
+        finally:
+            del driver, exception
+
+    driver = _Driver(coroutine, ended)
+    handler = GObject.Object.connect(stop, 'cancelled', _Interrupter(driver))
+    driver.step()
+    return task
+
+
+__all__.append('spawn')

@@ -23,9 +23,16 @@ q_task_soup_add_client (QTask *task,
 {
   GObject *client;
 
+  if (q_task_get_completed (task))
+    {
+      g_critical ("A task that has completed cannot be bound to a request or connection; bind it "
+                  "before it is started");
+      return FALSE;
+    }
+
   if (g_object_get_qdata (G_OBJECT (task), get_quark ()) != NULL)
     {
-      g_critical ("A task cannot be bound to a second request or connection");
+      g_critical ("A task cannot be bound to a second request or connection; make a task for each");
       return FALSE;
     }
 

@@ -502,7 +502,6 @@ q_task_soup_bind_request (QTask *task,
   Binding *self;
 
   g_return_if_fail (Q_IS_TASK (task));
-  g_return_if_fail (!q_task_get_completed (task));
   g_return_if_fail (SOUP_IS_SERVER_MESSAGE (request));
   g_return_if_fail (func != NULL);
 

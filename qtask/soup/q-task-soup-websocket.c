@@ -375,7 +375,6 @@ q_task_soup_bind_websocket (QTask *task,
   Binding *self;
 
   g_return_if_fail (Q_IS_TASK (task));
-  g_return_if_fail (!q_task_get_completed (task));
   g_return_if_fail (SOUP_IS_WEBSOCKET_CONNECTION (connection));
   g_return_if_fail (type == SOUP_WEBSOCKET_DATA_TEXT || type == SOUP_WEBSOCKET_DATA_BINARY);
 
