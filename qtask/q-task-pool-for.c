@@ -74,7 +74,7 @@ typedef struct
   gpointer user_data;
   GCancellable *cancellable; /* lives as long as the loop is not over */
   QTaskPoolCore *core;       /* owned */
-  QTask *caller;             /* whose worker runs the loop, or NULL; lives as long, too */
+  QTask *caller;             /* whose worker or sync function runs the loop, or NULL; lives as long, too */
   int priority;
   GMutex lock;
   GCond cond;
@@ -488,6 +488,7 @@ run_together (QTaskPoolCore *core,
               GError **error)
 {
   QTaskFrame *frame = q_task_get_current_frame ();
+  QTaskHold *hold = q_task_get_current_hold ();
   QTaskLoop *loop;
   gboolean success;
   gint64 start;
@@ -503,7 +504,10 @@ run_together (QTaskPoolCore *core,
   loop->user_data = user_data;
   loop->cancellable = cancellable;
   loop->core = q_task_pool_core_ref (core);
-  loop->caller = frame != NULL ? frame->task : NULL;
+  if (frame != NULL)
+    loop->caller = frame->task;
+  else if (hold != NULL)
+    loop->caller = hold->task;
   loop->priority = frame != NULL ? q_task_get_priority (frame->task) : G_PRIORITY_DEFAULT;
   loop->max_helpers = max_helpers;
   g_mutex_init (&loop->lock);

@@ -567,6 +567,43 @@ test_ring (void)
   close_pool (pool);
 }
 
+/* The same in a sync function: until that returns, the worker of its task does not go on. */
+static void
+ring_sync_func (QTask *task,
+                gpointer data)
+{
+  Ring *ring = data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (q_task_pool_parallel_for (ring->pool, 2, 1, wait_in_ring, ring, NULL, &error));
+  g_assert_no_error (error);
+  q_task_resume (task, FALSE);
+}
+
+static gboolean
+sync_worker (QTask *task,
+             gpointer data G_GNUC_UNUSED,
+             GError **error)
+{
+  return q_task_sync (task, error);
+}
+
+static void
+test_ring_in_sync (void)
+{
+  QTaskPool *pool = q_task_pool_new ("for", 2, 0);
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+  Ring ring = { pool, task, task, TEST_GATE_INIT, TEST_GATE_INIT, 0 };
+
+  q_task_set_sync_func (task, ring_sync_func, &ring, NULL);
+  test_pool_push (pool, task, sync_worker, NULL, NULL);
+  test_run_until (NULL, q_task_get_completed (task));
+  g_assert_no_error (q_task_get_error (task));
+  g_assert_cmpint (ring.n_deadlocks, ==, 2);
+  g_assert_finalize_object (task);
+  close_pool (pool);
+}
+
 /* A loop whose threads wait for different tasks: it waits for all of them. */
 typedef struct
 {
@@ -806,6 +843,7 @@ main (int argc,
   g_test_add_func ("/parallel-for/works-in-a-worker", test_in_worker);
   g_test_add_func ("/parallel-for/works-in-itself", test_nested);
   g_test_add_func ("/parallel-for/waiting-for-who-runs-it-is-a-deadlock", test_ring);
+  g_test_add_func ("/parallel-for/waiting-for-who-syncs-is-a-deadlock", test_ring_in_sync);
   g_test_add_func ("/parallel-for/waiting-for-who-runs-many-waits-is-a-deadlock", test_ring_of_many);
   g_test_add_func ("/parallel-for/does-not-wait-for-the-queue", test_busy);
   g_test_add_func ("/parallel-for/does-not-mind-a-full-queue", test_full);
