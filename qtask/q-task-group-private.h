@@ -32,6 +32,7 @@ struct _QTaskMember
   gboolean        is_watched;    /* its owner waits for it here */
   gboolean        is_handed;     /* ... and nobody else does */
   gboolean        is_unstarted;  /* as last seen by its owner, who waits */
+  gint64          start_time;    /* until when others who added it may start it; constant */
   gboolean        is_over;       /* its callback runs, and in it its owner waits */
 };
 

@@ -225,6 +225,7 @@ typedef struct
   gboolean is_parked;
   gboolean is_in_graph;
   gint64 retry_time; /* when to look for deadlocks again */
+  gint64 start_time; /* when an owner is to look whether something was started, or -1 */
 } GroupBlock;
 
 /* With the lock held. In the callback of a task, that counts as over. */
@@ -381,7 +382,10 @@ check_started (GroupBlock *block,
 {
   QTaskGroupCore *core = block->core;
   g_autoptr (GPtrArray) members = NULL;
+  gint64 now = g_get_monotonic_time ();
   gboolean is_stuck;
+
+  block->start_time = -1;
 
   g_mutex_lock (&core->lock);
   is_stuck = core->n_unstarted + core->n_over == core->n_running && core->woken == NULL &&
@@ -397,8 +401,16 @@ check_started (GroupBlock *block,
     {
       QTaskMember *member = members->pdata[i];
 
-      if (member->is_over || q_task_poll (member->task) == Q_TASK_STATE_NEW)
+      if (member->is_over)
         continue;
+
+      if (q_task_poll (member->task) == Q_TASK_STATE_NEW)
+        {
+          if (member->start_time > now &&
+              (block->start_time == -1 || member->start_time < block->start_time))
+            block->start_time = member->start_time;
+          continue;
+        }
 
       g_mutex_lock (&core->lock);
       if (member->is_unstarted)
@@ -408,6 +420,10 @@ check_started (GroupBlock *block,
 
       return TRUE;
     }
+
+  /* Another thread has just added one, and is about to start it. */
+  if (block->start_time != -1)
+    return TRUE;
 
   g_set_error_literal (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK,
                        _("Waiting for the group would never end: none of its tasks was started, "
@@ -557,6 +573,8 @@ block_until_over (GroupBlock *block,
 
           if (due != -1 && (wake_time == -1 || due < wake_time))
             wake_time = due;
+          if (block->start_time != -1 && (wake_time == -1 || block->start_time < wake_time))
+            wake_time = block->start_time;
         }
 
       g_mutex_lock (&core->lock);
@@ -681,9 +699,9 @@ wait_for_turn (GroupBlock *block,
  * Errors: with %Q_TASK_GROUP_ALL the first error of a task, with %Q_TASK_GROUP_ANY the error of
  * the task that was first; %G_IO_ERROR_CANCELLED if @cancellable was cancelled;
  * %Q_TASK_ERROR_DEADLOCK if a task waits for the caller, directly or through others, or if the
- * caller is the owner and none of the tasks that are left was started; %Q_TASK_ERROR_CLOSED if
- * the group was closed without a task, with %Q_TASK_GROUP_ANY; %Q_TASK_ERROR_FORKED in a forked
- * child.
+ * caller is the owner and none of the tasks that are left was started, nor has just been added by
+ * another thread; %Q_TASK_ERROR_CLOSED if the group was closed without a task, with
+ * %Q_TASK_GROUP_ANY; %Q_TASK_ERROR_FORKED in a forked child.
  *
  * May be called from any thread.
  *

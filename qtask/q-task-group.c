@@ -1250,6 +1250,8 @@ q_task_group_add (QTaskGroup *group,
 
   ownership = q_task_dispatch_acquire (core->dispatch, core->thread_id);
   late = ownership != Q_TASK_OWNER_NOT ? Q_TASK_WORD_COMPLETING : Q_TASK_WORD_FIXED;
+  if (ownership == Q_TASK_OWNER_NOT)
+    member->start_time = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
 
   g_mutex_lock (&priv->lock);
 

@@ -1127,6 +1127,53 @@ test_wait_not_started (void)
   close_pool (pool);
 }
 
+/* Another thread adds a task, and only then starts it, as it should. */
+static gpointer
+add_and_push_thread (gpointer data)
+{
+  Elsewhere *self = data;
+  g_autoptr (QTask) task = q_task_new (NULL, NULL, NULL, NULL);
+
+  g_assert_true (q_task_group_add (self->group, task, NULL));
+  test_gate_open (&self->added);
+  if (self->pool == NULL)
+    return NULL;
+
+  g_usleep (5000); /* or else the owner might come too late to be wrong */
+  test_pool_push (self->pool, task, test_empty_worker, NULL, NULL);
+
+  return NULL;
+}
+
+static void
+test_wait_just_added (void)
+{
+  QTaskPool *pool = q_task_pool_new ("group", 1, 0);
+
+  g_main_context_acquire (NULL);
+
+  for (int is_started = 0; is_started < 2; is_started++)
+    {
+      QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+      Elsewhere self = { .group = group, .pool = is_started ? pool : NULL, .added = TEST_GATE_INIT };
+      GThread *thread = g_thread_new ("adds", add_and_push_thread, &self);
+      g_autoptr (GError) error = NULL;
+
+      test_gate_wait (&self.added);
+      g_assert_true (q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, &error) == is_started);
+      if (is_started)
+        g_assert_no_error (error);
+      else
+        g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+
+      g_thread_join (thread);
+      g_assert_finalize_object (group);
+    }
+
+  g_main_context_release (NULL);
+  close_pool (pool);
+}
+
 /* A worker waits for a group. */
 static gboolean
 wait_worker (QTask *task G_GNUC_UNUSED,
@@ -2257,6 +2304,7 @@ main (int argc,
   g_test_add_func ("/group/wait-can-be-cancelled", test_wait_cancelled);
   g_test_add_func ("/group/wait-counts-down-timeouts", test_wait_timeout);
   g_test_add_func ("/group/wait-for-what-was-not-started-is-a-deadlock", test_wait_not_started);
+  g_test_add_func ("/group/wait-for-what-was-just-added-by-another-thread", test_wait_just_added);
   g_test_add_func ("/group/wait-for-oneself-is-a-deadlock", test_wait_ring);
   g_test_add_func ("/group/wait-for-one-another-is-a-deadlock", test_wait_ring_of_two);
   g_test_add_func ("/group/wait-for-any-is-no-deadlock-while-one-goes-on", test_wait_any_is_no_ring);
