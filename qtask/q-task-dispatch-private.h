@@ -23,6 +23,9 @@ typedef void (*QTaskDeliveryFunc) (QTaskDelivery *delivery,
 typedef void (*QTaskNodeFunc)     (QTaskNode     *node,
                                    gboolean       lost);
 
+/* Called when a context has gone, before its deliveries are lost. */
+typedef void (*QTaskLostFunc)     (QTaskDispatch *dispatch);
+
 struct _QTaskDelivery
 {
   QTaskNode         node;
@@ -54,6 +57,7 @@ void           q_task_dispatch_release         (QTaskDispatch *dispatch,
                                                 QTaskOwnership ownership);
 
 void           q_task_dispatch_set_task_func   (QTaskNodeFunc  func);
+void           q_task_dispatch_set_lost_func   (QTaskLostFunc  func);
 void           q_task_dispatch_deliver         (QTaskDispatch *dispatch,
                                                 QTaskNode     *node,
                                                 int            priority);
@@ -75,7 +79,5 @@ void           q_task_dispatch_set_is_worker   (gboolean       value);
 gboolean       q_task_may_spin                 (void);
 void           q_task_pause                    (void);
 void           q_task_spin_briefly             (void);
-
-void           q_task_dispatch_add_lost_func   (void         (*func) (QTaskDispatch *dispatch));
 
 G_END_DECLS

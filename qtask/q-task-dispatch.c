@@ -54,8 +54,6 @@
 /* A ready time that never comes; even, and far from overflowing. */
 #define NEVER (G_MAXINT64 / 2 - 1)
 
-#define MAX_LOST_FUNCS 8
-
 typedef struct
 {
   GSource source;
@@ -101,8 +99,7 @@ static _Thread_local gboolean is_worker;
 
 static QTaskNodeFunc task_func;
 
-static void (*lost_funcs[MAX_LOST_FUNCS]) (QTaskDispatch *dispatch);
-static int n_lost_funcs;
+static QTaskLostFunc lost_func; /* atomic */
 
 /* Gets the dispatch of whatever has no owner. There is one, and it needs no reference. */
 QTaskDispatch *
@@ -160,6 +157,13 @@ q_task_dispatch_set_task_func (QTaskNodeFunc func)
   task_func = func;
 }
 
+/* Sets what is told when a context has gone; to be done before there is a task. */
+void
+q_task_dispatch_set_lost_func (QTaskLostFunc func)
+{
+  g_atomic_pointer_set (&lost_func, func);
+}
+
 static inline void
 run_delivery (QTaskNode *node,
               gboolean lost)
@@ -211,18 +215,6 @@ void
 q_task_dispatch_set_is_worker (gboolean value)
 {
   is_worker = value;
-}
-
-/* Functions that are told when a context has gone. To be called before the first
- * dispatch is made, or under a once. */
-void
-q_task_dispatch_add_lost_func (void (*func) (QTaskDispatch *dispatch))
-{
-  g_mutex_lock (&registry_lock);
-  g_assert (n_lost_funcs < MAX_LOST_FUNCS);
-  lost_funcs[n_lost_funcs] = func;
-  g_atomic_int_inc (&n_lost_funcs);
-  g_mutex_unlock (&registry_lock);
 }
 
 /* Wakes the context, or lets it sleep no longer than to the next timer: any change of
@@ -573,7 +565,7 @@ static void
 context_gone (gpointer data)
 {
   QTaskDispatch *dispatch = q_task_dispatch_ref (data);
-  int n_funcs;
+  QTaskLostFunc func;
 
   g_mutex_lock (&registry_lock);
   g_hash_table_remove (registry, dispatch->context);
@@ -584,9 +576,9 @@ context_gone (gpointer data)
   dispatch->source = NULL;
   g_mutex_unlock (&dispatch->lock);
 
-  n_funcs = g_atomic_int_get (&n_lost_funcs);
-  for (int i = 0; i < n_funcs; i++)
-    lost_funcs[i](dispatch);
+  func = g_atomic_pointer_get (&lost_func);
+  if (func != NULL)
+    func (dispatch);
 
   lose_all (dispatch);
 

@@ -36,6 +36,23 @@ struct _QTaskMember
   gboolean        is_over;       /* its callback runs, and in it its owner waits */
 };
 
+struct _QTaskGroup
+{
+  GObject         parent_instance;
+
+  QTaskGroupCore *core;          /* owned, constant */
+  GSequence      *list;          /* of members; by the owner */
+};
+
+typedef enum {
+  Q_TASK_GROUP_PROP_0,
+  Q_TASK_GROUP_PROP_FLAGS,
+  Q_TASK_GROUP_PROP_PROGRESS,
+  Q_TASK_GROUP_PROP_IS_CLOSED,
+  Q_TASK_GROUP_PROP_N_ITEMS,
+  Q_TASK_GROUP_N_PROPS
+} QTaskGroupProp;
+
 /* What outlives the group: its tasks refer to it. */
 struct _QTaskGroupCore
 {
@@ -81,22 +98,50 @@ struct _QTaskGroupCore
   GQueue          waiters;       /* results of asynchronous calls */
 };
 
-/* q-task-group.c */
-QTaskGroupCore *q_task_group_get_core       (QTaskGroup         *group);
+/* q-task-group-core.c */
+QTaskGroupCore *q_task_group_core_new       (QTaskGroup         *group);
 QTaskGroupCore *q_task_group_core_ref       (QTaskGroupCore     *core);
 void            q_task_group_core_unref     (QTaskGroupCore     *core);
 GPtrArray      *q_task_group_core_list      (QTaskGroupCore     *core,
                                              gboolean            with_fixed);
-void            q_task_group_core_serve     (QTaskGroupCore     *core);
-gint64          q_task_group_core_get_due   (QTaskGroupCore     *core);
-void            q_task_group_core_flush_progress (QTaskGroupCore *core);
+void            q_task_group_core_cancel    (QTaskGroupCore     *core,
+                                             QTask              *failed);
+void            q_task_group_core_cancel_on_error (QTaskGroupCore *core,
+                                             QTask              *failed);
+QTaskMember    *q_task_member_new           (QTaskGroupCore     *core,
+                                             QTask              *task);
 QTaskMember    *q_task_member_ref           (QTaskMember        *member);
 void            q_task_member_unref         (QTaskMember        *member);
+
+/* q-task-group-list.c */
+GSequence      *q_task_group_list_new       (void);
+void            q_task_group_list_init_model (GListModelInterface *iface);
+void            q_task_group_list_update    (QTaskGroup         *group);
+void            q_task_group_list_remove    (QTaskGroup         *group,
+                                             QTaskMember        *member);
+void            q_task_group_list_add_pending_locked (QTaskMember *member);
+void            q_task_group_list_drop_pending (QTaskGroupCore  *core);
+void            q_task_group_core_serve     (QTaskGroupCore     *core);
+void            q_task_group_core_tell_owner (QTaskGroupCore    *core);
+void            q_task_group_core_progress_changed (QTaskGroupCore *core);
+gint64          q_task_group_core_get_due   (QTaskGroupCore     *core);
+void            q_task_group_core_flush_progress (QTaskGroupCore *core);
 
 /* q-task-group-wait.c */
 void            q_task_member_watch         (QTaskMember        *member);
 void            q_task_member_unwatch       (QTaskMember        *member);
 void            q_task_member_wake_locked   (QTaskMember        *member);
+void            q_task_member_ignore_locked (QTaskMember        *member);
 void            q_task_group_core_tell      (QTaskGroupCore     *core);
+
+/* q-task-group-member.c */
+extern const QTaskMemberFuncs q_task_group_member_funcs;
+
+void            q_task_group_core_forget_members (QTaskGroupCore *core);
+
+/* q-task-group.c */
+QTaskGroupCore *q_task_group_get_core       (QTaskGroup         *group);
+void            q_task_group_notify         (QTaskGroup         *group,
+                                             QTaskGroupProp      prop);
 
 G_END_DECLS

@@ -104,6 +104,22 @@ q_task_member_wake_locked (QTaskMember *member)
     g_cond_broadcast (&core->cond);
 }
 
+/* With the lock held: what an owner who waits has seen of it does not count any more. */
+void
+q_task_member_ignore_locked (QTaskMember *member)
+{
+  QTaskGroupCore *core = member->core;
+
+  if (member->is_unstarted)
+    core->n_unstarted--;
+  if (member->is_over)
+    core->n_over--;
+  member->is_unstarted = member->is_over = FALSE;
+
+  if (q_task_node_is_queued (&member->timed))
+    q_task_queue_remove (&core->timed, &member->timed);
+}
+
 /* With the lock held; the reference is the caller's. */
 static QTaskMember *
 pop_woken_locked (QTaskGroupCore *core)
@@ -195,13 +211,7 @@ q_task_member_unwatch (QTaskMember *member)
     {
       q_task_end_wait_locked (priv, member->is_handed ? Q_TASK_WORD_OWNER_WAITS : 0);
       member->is_watched = FALSE;
-      if (member->is_unstarted)
-        core->n_unstarted--;
-      if (member->is_over)
-        core->n_over--;
-      member->is_unstarted = member->is_over = FALSE;
-      if (q_task_node_is_queued (&member->timed))
-        q_task_queue_remove (&core->timed, &member->timed);
+      q_task_member_ignore_locked (member);
     }
 
   g_mutex_unlock (&core->lock);

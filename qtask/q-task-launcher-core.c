@@ -314,27 +314,6 @@ core_move_to_front (QTaskRunner *runner,
   g_mutex_unlock (&core->lock);
 }
 
-static gboolean
-core_help (QTaskRunner *runner G_GNUC_UNUSED,
-           QTask *task G_GNUC_UNUSED)
-{
-  return FALSE;
-}
-
-static void
-core_requeue (QTaskRunner *runner G_GNUC_UNUSED,
-              QTask *task G_GNUC_UNUSED)
-{
-  g_assert_not_reached ();
-}
-
-static gboolean
-core_is_pressed (QTaskRunner *runner G_GNUC_UNUSED,
-                 QTask *task G_GNUC_UNUSED)
-{
-  return FALSE;
-}
-
 /* The task may be over already: it is only compared. */
 static QTaskProcess *
 find_process_locked (QTaskLauncherCore *core,
@@ -390,20 +369,31 @@ core_waited (QTaskRunner *runner,
 }
 
 static void
-core_park (QTaskRunner *runner G_GNUC_UNUSED)
+add_queued_task (QTaskNode *node,
+                 gpointer tasks)
 {
+  g_ptr_array_add (tasks, g_object_ref (q_task_from_node (node)));
 }
 
-static gboolean
-core_compensate (QTaskRunner *runner G_GNUC_UNUSED)
+static void
+core_list_tasks (QTaskRunner *runner,
+                 GPtrArray *tasks)
 {
-  return TRUE;
-}
+  QTaskLauncherCore *core = core_from_runner (runner);
 
-static QTask *
-core_ref_blocker (QTaskRunner *runner G_GNUC_UNUSED)
-{
-  return NULL;
+  g_mutex_lock (&core->lock);
+
+  q_task_queue_foreach (&core->queue, add_queued_task, tasks);
+
+  for (guint i = 0; i < core->processes->len; i++)
+    {
+      QTaskProcess *process = core->processes->pdata[i];
+
+      if (process->task != NULL)
+        g_ptr_array_add (tasks, g_object_ref (process->task));
+    }
+
+  g_mutex_unlock (&core->lock);
 }
 
 static void
@@ -419,19 +409,13 @@ core_runner_unref (QTaskRunner *runner)
 }
 
 static const QTaskRunnerFuncs runner_funcs = {
-  .withdraw = core_withdraw,
-  .move_to_front = core_move_to_front,
-  .help = core_help,
-  .requeue = core_requeue,
-  .is_pressed = core_is_pressed,
-  .stop = core_stop,
-  .waited = core_waited,
-  .park = core_park,
-  .unpark = core_park,
-  .compensate = core_compensate,
-  .ref_blocker = core_ref_blocker,
   .ref = core_runner_ref,
   .unref = core_runner_unref,
+  .withdraw = core_withdraw,
+  .move_to_front = core_move_to_front,
+  .stop = core_stop,
+  .waited = core_waited,
+  .list_tasks = core_list_tasks,
 };
 
 /* Queues a task that runs, and that no process has, again, before others. Takes the reference of
@@ -586,80 +570,10 @@ attach_to_owner (QTaskProcess *process,
 
 /* Making and freeing */
 
-/* The launchers that there are, for when a context goes. */
-static GMutex cores_lock;
-static GSList *cores;
-
-static gboolean
-ref_if_alive (QTaskLauncherCore *core)
-{
-  int count;
-
-  do
-    {
-      count = g_atomic_int_get (&core->ref_count);
-      if (count == 0)
-        return FALSE;
-    }
-  while (!g_atomic_int_compare_and_exchange (&core->ref_count, count, count + 1));
-
-  return TRUE;
-}
-
-static void
-add_queued_task (QTaskNode *node,
-                 gpointer tasks)
-{
-  g_ptr_array_add (tasks, g_object_ref (q_task_from_node (node)));
-}
-
-/* The context of @dispatch has gone: what was made in it stops. */
-static void
-context_lost (QTaskDispatch *dispatch)
-{
-  GSList *list = NULL;
-
-  g_mutex_lock (&cores_lock);
-  for (GSList *link = cores; link != NULL; link = link->next)
-    if (ref_if_alive (link->data))
-      list = g_slist_prepend (list, link->data);
-  g_mutex_unlock (&cores_lock);
-
-  for (GSList *link = list; link != NULL; link = link->next)
-    {
-      QTaskLauncherCore *core = link->data;
-      g_autoptr (GPtrArray) tasks = g_ptr_array_new_with_free_func (g_object_unref);
-
-      g_mutex_lock (&core->lock);
-      q_task_queue_foreach (&core->queue, add_queued_task, tasks);
-      for (guint i = 0; i < core->processes->len; i++)
-        {
-          QTaskProcess *process = core->processes->pdata[i];
-
-          if (process->task != NULL)
-            g_ptr_array_add (tasks, g_object_ref (process->task));
-        }
-      g_mutex_unlock (&core->lock);
-
-      for (guint i = 0; i < tasks->len; i++)
-        if (q_task_get_private (tasks->pdata[i])->dispatch == dispatch)
-          q_task_request_stop (tasks->pdata[i], Q_TASK_STOP_LOST);
-    }
-
-  g_slist_free_full (list, (GDestroyNotify) q_task_launcher_core_unref);
-}
-
 QTaskLauncherCore *
 q_task_launcher_core_new (void)
 {
-  static gsize once;
   QTaskLauncherCore *core = g_new0 (QTaskLauncherCore, 1);
-
-  if (g_once_init_enter (&once))
-    {
-      q_task_dispatch_add_lost_func (context_lost);
-      g_once_init_leave (&once, 1);
-    }
 
   core->runner.funcs = &runner_funcs;
   core->ref_count = 1;
@@ -671,9 +585,7 @@ q_task_launcher_core_new (void)
   core->wake = (QTaskSignal) Q_TASK_SIGNAL_INIT;
   g_mutex_init (&core->lock);
 
-  g_mutex_lock (&cores_lock);
-  cores = g_slist_prepend (cores, core);
-  g_mutex_unlock (&cores_lock);
+  q_task_runner_add (&core->runner);
 
   return core;
 }
@@ -692,9 +604,7 @@ q_task_launcher_core_unref (QTaskLauncherCore *core)
   if (!g_atomic_int_dec_and_test (&core->ref_count))
     return;
 
-  g_mutex_lock (&cores_lock);
-  cores = g_slist_remove (cores, core);
-  g_mutex_unlock (&cores_lock);
+  q_task_runner_remove (&core->runner);
 
   g_assert (core->queue.length == 0);
   g_assert (core->processes->len == 0);

@@ -96,6 +96,26 @@ struct _QTaskPoolCore
   GQueue               close_waiters;
 };
 
+/* How often the lock is tried, which takes about 2 µs in all. */
+#define Q_TASK_POOL_LOCK_TRIES 50
+
+/* Takes the lock where it is taken for each task. It is never held for long, so it is
+ * worth to look at it a few times before going to sleep. */
+static inline void
+q_task_pool_core_lock (QTaskPoolCore *core)
+{
+  if (core->may_spin)
+    for (int i = 0; i < Q_TASK_POOL_LOCK_TRIES; i++)
+      {
+        if (g_mutex_trylock (&core->lock))
+          return;
+
+        q_task_pause ();
+      }
+
+  g_mutex_lock (&core->lock);
+}
+
 QTaskPoolCore *q_task_pool_core_new           (const char           *name,
                                                guint                 max_threads,
                                                guint                 max_queued,
@@ -104,7 +124,6 @@ QTaskPoolCore *q_task_pool_core_new           (const char           *name,
 QTaskPoolCore *q_task_pool_core_ref           (QTaskPoolCore        *core);
 void           q_task_pool_core_unref         (QTaskPoolCore        *core);
 void           q_task_pool_core_drop          (QTaskPoolCore        *core);
-
 gboolean       q_task_pool_core_push          (QTaskPoolCore        *core,
                                                QTask                *task,
                                                GCallback             worker,
@@ -114,13 +133,50 @@ gboolean       q_task_pool_core_push          (QTaskPoolCore        *core,
                                                GError              **error);
 gboolean       q_task_pool_core_check_closed  (QTaskPoolCore        *core,
                                                GError              **error);
-gboolean       q_task_pool_core_wake          (QTaskPoolCore        *core);
+
+/* q-task-pool-queue.c */
+gboolean       q_task_pool_core_post          (QTaskPoolCore        *core,
+                                               QTask                *task,
+                                               gint64                key);
+gint64         q_task_pool_core_get_key       (QTaskPrivate         *priv);
 GPtrArray     *q_task_pool_core_list_tasks    (QTaskPoolCore        *core,
                                                guint                *n_running);
-gboolean       q_task_pool_core_is_drained    (QTaskPoolCore        *core);
-guint          q_task_pool_core_get_length    (QTaskPoolCore        *core);
-void           q_task_pool_core_set_open      (QTaskPoolCore        *core);
+
+/* The same, with the lock of the core */
+void           q_task_pool_core_set_open_locked (QTaskPoolCore      *core);
+void           q_task_pool_core_sort_inbox_locked (QTaskPoolCore    *core);
+guint          q_task_pool_core_get_length_locked (QTaskPoolCore    *core);
+gboolean       q_task_pool_core_is_drained_locked (QTaskPoolCore    *core);
+gboolean       q_task_pool_core_is_queued_locked (QTaskPoolCore     *core,
+                                               QTask                *task);
+void           q_task_pool_core_enqueue_locked (QTaskPoolCore       *core,
+                                               QTask                *task,
+                                               gint64                key);
+void           q_task_pool_core_enqueue_again_locked (QTaskPoolCore *core,
+                                               QTask                *task);
+void           q_task_pool_core_dequeue_locked (QTaskPoolCore       *core,
+                                               QTask                *task);
+void           q_task_pool_core_take_locked   (QTaskPoolCore        *core,
+                                               QTask                *task,
+                                               QTaskPoolRunning     *running);
+void           q_task_pool_core_set_aside_locked (QTaskPoolCore     *core,
+                                               QTask                *task,
+                                               QTaskPoolRunning     *running,
+                                               QTaskState            state);
+void           q_task_pool_core_close_books_locked (QTaskPoolCore   *core,
+                                               QTaskPoolRunning     *running,
+                                               QTaskState            state,
+                                               gboolean              failed);
+
+/* q-task-pool-threads.c */
+void           q_task_pool_core_init_threads  (QTaskPoolCore        *core);
+void           q_task_pool_core_release_threads (QTaskPoolCore      *core);
+void           q_task_pool_core_free_threads  (QTaskPoolCore        *core);
 void           q_task_pool_core_free_funcs    (QTaskPoolThreadFuncs *funcs);
+gboolean       q_task_pool_core_is_crowded_locked (QTaskPoolCore    *core);
+gboolean       q_task_pool_core_wake          (QTaskPoolCore        *core);
+gboolean       q_task_pool_core_wake_and_unlock (QTaskPoolCore      *core,
+                                               GError              **error);
 
 /* q-task-pool-wait.c */
 typedef enum {
@@ -128,7 +184,7 @@ typedef enum {
   Q_TASK_POOL_WAIT_DRAINED
 } QTaskPoolWaitMode;
 
-void           q_task_pool_core_changed       (QTaskPoolCore        *core,
+void           q_task_pool_core_changed_locked (QTaskPoolCore       *core,
                                                GQueue               *told);
 void           q_task_pool_core_tell          (GQueue               *told);
 

@@ -15,7 +15,7 @@
 static gboolean
 has_space (QTaskPoolCore *core)
 {
-  return q_task_pool_core_get_length (core) < core->max_queued;
+  return q_task_pool_core_get_length_locked (core) < core->max_queued;
 }
 
 static gboolean
@@ -23,7 +23,7 @@ is_over (QTaskPoolCore *core,
          QTaskPoolWaitMode mode)
 {
   if (mode == Q_TASK_POOL_WAIT_DRAINED)
-    return q_task_pool_core_is_drained (core);
+    return q_task_pool_core_is_drained_locked (core);
 
   return core->is_closed || has_space (core);
 }
@@ -31,8 +31,8 @@ is_over (QTaskPoolCore *core,
 /* To be called with the lock held whenever something has left the pool; `told` is for
  * q_task_pool_core_tell(). */
 void
-q_task_pool_core_changed (QTaskPoolCore *core,
-                          GQueue *told)
+q_task_pool_core_changed_locked (QTaskPoolCore *core,
+                                 GQueue *told)
 {
   if (core->n_blocked > 0)
     g_cond_broadcast (&core->changed);
@@ -41,7 +41,7 @@ q_task_pool_core_changed (QTaskPoolCore *core,
     while (core->space_waiters.length > 0)
       g_queue_push_tail (told, g_queue_pop_head (&core->space_waiters));
 
-  if (core->close_waiters.length > 0 && q_task_pool_core_is_drained (core))
+  if (core->close_waiters.length > 0 && q_task_pool_core_is_drained_locked (core))
     while (core->close_waiters.length > 0)
       g_queue_push_tail (told, g_queue_pop_head (&core->close_waiters));
 }
@@ -269,7 +269,7 @@ wait_async (QTaskPool *pool,
   g_queue_push_tail (mode == Q_TASK_POOL_WAIT_SPACE ? &core->space_waiters
                                                     : &core->close_waiters,
                      result);
-  q_task_pool_core_changed (core, &told);
+  q_task_pool_core_changed_locked (core, &told);
   g_mutex_unlock (&core->lock);
 
   q_task_pool_core_tell (&told);
@@ -404,10 +404,10 @@ start_closing (QTaskPoolCore *core,
 
   g_mutex_lock (&core->lock);
   core->is_closed = TRUE;
-  q_task_pool_core_set_open (core);
+  q_task_pool_core_set_open_locked (core);
   core->is_stopped |= mode == Q_TASK_POOL_CLOSE_STOP;
   g_cond_broadcast (&core->changed);
-  q_task_pool_core_changed (core, &told);
+  q_task_pool_core_changed_locked (core, &told);
   g_mutex_unlock (&core->lock);
 
   q_task_pool_core_tell (&told);

@@ -322,8 +322,8 @@ q_task_pool_set_max_queued (QTaskPool *pool,
 
   g_mutex_lock (&pool->core->lock);
   pool->core->max_queued = max_queued > 0 ? max_queued : G_MAXUINT;
-  q_task_pool_core_set_open (pool->core);
-  q_task_pool_core_changed (pool->core, &told);
+  q_task_pool_core_set_open_locked (pool->core);
+  q_task_pool_core_changed_locked (pool->core, &told);
   g_mutex_unlock (&pool->core->lock);
 
   q_task_pool_core_tell (&told);
@@ -653,7 +653,7 @@ q_task_pool_get_stats (QTaskPool *pool,
   *stats = (QTaskPoolStats){
     .threads = core->n_threads,
     .running = core->n_running + core->syncing.length,
-    .queued = q_task_pool_core_get_length (core),
+    .queued = q_task_pool_core_get_length_locked (core),
     .parked = core->n_parked + core->syncing.length,
     .finished = core->n_finished,
     .failed = core->n_failed,

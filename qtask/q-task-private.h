@@ -168,13 +168,17 @@ extern const QTaskMemberFuncs *q_task_member_funcs;
 /* Whatever runs tasks. Each function may be called from any thread with no lock held. */
 typedef struct
 {
+  void     (*ref)           (QTaskRunner *runner);
+  void     (*unref)         (QTaskRunner *runner);
   /* Takes the task out of the queue; TRUE hands its reference to the caller. */
   gboolean (*withdraw)      (QTaskRunner *runner,
                              QTask       *task);
   /* Makes the task the next to run, if it is queued. */
   void     (*move_to_front) (QTaskRunner *runner,
                              QTask       *task);
-  /* Runs the task in the calling thread, if it is queued. */
+
+  /* Of those that call q_task_run_worker(); NULL where workers run elsewhere. Runs the task in
+   * the calling thread, if it is queued. */
   gboolean (*help)          (QTaskRunner *runner,
                              QTask       *task);
   /* Queues a task again that it has, and whose worker holds no thread; takes over the
@@ -184,6 +188,13 @@ typedef struct
   /* Whether the worker of the task is to make room for something more urgent. */
   gboolean (*is_pressed)    (QTaskRunner *runner,
                              QTask       *task);
+  /* The calling worker is about to block, or goes on. */
+  void     (*park)          (QTaskRunner *runner);
+  void     (*unpark)        (QTaskRunner *runner);
+  /* Gets threads for what is queued while workers are parked; FALSE if there is none to be
+   * had. */
+  gboolean (*compensate)    (QTaskRunner *runner);
+
   /* Where not NULL: the task, which runs, was asked to stop; somebody blocks until it is over;
    * it has new progress, and TRUE tells that q_task_take_progress() follows. */
   void     (*stop)          (QTaskRunner *runner,
@@ -192,17 +203,13 @@ typedef struct
                              QTask       *task);
   gboolean (*progress)      (QTaskRunner *runner,
                              QTask       *task);
-  /* The calling worker is about to block, or goes on. */
-  void     (*park)          (QTaskRunner *runner);
-  void     (*unpark)        (QTaskRunner *runner);
-  /* Gets threads for what is queued while workers are parked; FALSE if there is none to be
-   * had. */
-  gboolean (*compensate)    (QTaskRunner *runner);
-  /* A new reference to the task that all of the queue waits for, or NULL where another thread
-   * can always be had; called with the lock of the wait graph held. */
+  /* A new reference to the task that all of the queue waits for, or NULL; called with the lock
+   * of the wait graph held. Not there where another thread can always be had. */
   QTask   *(*ref_blocker)   (QTaskRunner *runner);
-  void     (*ref)           (QTaskRunner *runner);
-  void     (*unref)         (QTaskRunner *runner);
+  /* Adds new references to the tasks that run or are queued; called with the lock of
+   * q-task-runner.c held. Of those that are listed there. */
+  void     (*list_tasks)    (QTaskRunner *runner,
+                             GPtrArray   *tasks);
 } QTaskRunnerFuncs;
 
 struct _QTaskRunner
@@ -293,6 +300,13 @@ static inline QTaskState
 q_task_word_get_state (guint word)
 {
   return (QTaskState) (word & Q_TASK_WORD_STATE);
+}
+
+/* Whether a worker that has run to @state is over, and not only done with a step. */
+static inline gboolean
+q_task_state_is_over (QTaskState state)
+{
+  return state == Q_TASK_STATE_FINISHED || state == Q_TASK_STATE_STOPPED;
 }
 
 /* Read with the lock of the task held, or only compared. */
@@ -398,6 +412,11 @@ QTaskState  q_task_run_worker           (QTask          *task,
                                          QTaskRunner    *runner,
                                          gboolean       *failed,
                                          GError        **error);
+
+/* q-task-runner.c */
+void        q_task_runner_add           (QTaskRunner    *runner);
+void        q_task_runner_remove        (QTaskRunner    *runner);
+void        q_task_runner_context_lost  (QTaskDispatch  *dispatch);
 
 /* q-task-cancel.c */
 void        q_task_request_stop         (QTask          *task,

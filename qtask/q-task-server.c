@@ -103,12 +103,6 @@ server_compensate (QTaskRunner *runner G_GNUC_UNUSED)
   return TRUE;
 }
 
-static QTask *
-server_ref_blocker (QTaskRunner *runner G_GNUC_UNUSED)
-{
-  return NULL;
-}
-
 static void
 server_runner_ref (QTaskRunner *runner)
 {
@@ -131,7 +125,6 @@ static const QTaskRunnerFuncs runner_funcs = {
   .park = server_park,
   .unpark = server_park,
   .compensate = server_compensate,
-  .ref_blocker = server_ref_blocker,
   .ref = server_runner_ref,
   .unref = server_runner_unref,
 };

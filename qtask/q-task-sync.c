@@ -105,7 +105,7 @@ needs_no_owner (guint word)
 }
 
 /* Ends the sync, if there is one and nothing keeps it. Returns whether the caller is to queue
- * the task again, with q_task_requeue(), once it has released the lock. */
+ * the task again, with requeue() of its runner, once it has released the lock. */
 gboolean
 q_task_end_sync_locked (QTask *task)
 {

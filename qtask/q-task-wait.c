@@ -328,7 +328,7 @@ get_next_in_graph (QTaskSearch *search,
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
   QTaskRunner *runner = NULL;
-  QTask *blocker;
+  QTask *blocker = NULL;
 
   if (extra != NULL && extra->waits_for != NULL)
     return extra->waits_for;
@@ -344,7 +344,8 @@ get_next_in_graph (QTaskSearch *search,
   if (runner == NULL)
     return NULL;
 
-  blocker = runner->funcs->ref_blocker (runner);
+  if (runner->funcs->ref_blocker != NULL)
+    blocker = runner->funcs->ref_blocker (runner);
   runner->funcs->unref (runner);
   if (blocker != NULL)
     g_ptr_array_add (search->held, blocker);

@@ -639,6 +639,7 @@ q_task_class_init (QTaskClass *klass)
   GObjectClass *object_class = G_OBJECT_CLASS (klass);
 
   q_task_dispatch_set_task_func (q_task_delivered);
+  q_task_dispatch_set_lost_func (q_task_runner_context_lost);
   q_task_private_offset = g_type_class_get_instance_private_offset (klass);
   pthread_atfork (NULL, NULL, forked_in_child);
   notify_queue_quark = g_quark_from_static_string ("GObject-notify-queue");

@@ -24,24 +24,13 @@
 
 #include "test-channel-util.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define IS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define IS_SANITIZED 1
-#endif
-#endif
-#ifndef IS_SANITIZED
-#define IS_SANITIZED 0
-#endif
-
 #define KIND ((ChannelKind) GPOINTER_TO_UINT (kind))
 #define HEADER 5
 
 /* The calls of the library come here, and every other one is interrupted while a test wants
  * that: the kernel itself hardly does so with what does not block. Not where a sanitizer has to
  * see them. */
-#if defined(__linux__) && defined(__LP64__) && !IS_SANITIZED
+#if defined(__linux__) && defined(__LP64__) && !TEST_IS_SANITIZED
 #define CAN_INTERRUPT 1
 
 static int wants_interrupts;
@@ -536,7 +525,7 @@ test_no_memory_for_claims (gconstpointer kind)
   gsize before, after;
   Raw raws[8];
 
-  if (IS_SANITIZED || test_is_slow ())
+  if (TEST_IS_SANITIZED || test_is_slow ())
     {
       g_test_skip ("The heap is not that of the C library here");
       return;
@@ -1035,7 +1024,7 @@ test_interrupts (gconstpointer kind)
   GThread *threads[2];
   QTaskChannel *a, *b;
 
-  if (test_is_slow () || IS_SANITIZED)
+  if (test_is_slow () || TEST_IS_SANITIZED)
     often = (struct itimerval){ { 0, 5000 }, { 0, 5000 } };
 
   channel_pair_new (KIND, &a, &b);

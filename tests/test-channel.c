@@ -16,23 +16,12 @@
 
 #include "test-channel-util.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define IS_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define IS_SANITIZED 1
-#endif
-#endif
-#ifndef IS_SANITIZED
-#define IS_SANITIZED 0
-#endif
-
 #define KIND ((ChannelKind) GPOINTER_TO_UINT (kind))
 
 static gboolean
 is_slow (void)
 {
-  return IS_SANITIZED || test_is_slow ();
+  return TEST_IS_SANITIZED || test_is_slow ();
 }
 
 /* Making */

@@ -24,20 +24,6 @@
 #endif
 #endif
 
-/* Polls what changes in other threads and wakes nobody */
-#define poll_until(condition) \
-  G_STMT_START \
-  { \
-    gint64 end_time_ = test_end_time (); \
-    while (!(condition)) \
-      { \
-        if (g_get_monotonic_time () > end_time_) \
-          g_error ("%s:%d: not so in time: %s", __FILE__, __LINE__, #condition); \
-        g_usleep (500); \
-      } \
-  } \
-  G_STMT_END
-
 #define SUBPROCESS_TIME_LIMIT (TEST_TIME_LIMIT * G_TIME_SPAN_SECOND)
 
 /* How many of the next calls fail: 0 for none, -1 for all, -2 for every second */
@@ -145,23 +131,6 @@ in_subprocess (void)
   return FALSE;
 }
 
-static void
-finish (QTask *task)
-{
-  test_run_until (NULL, q_task_get_completed (task));
-  g_assert_finalize_object (task);
-}
-
-static gboolean
-count_worker (QTask *task,
-              gpointer count,
-              GError **error)
-{
-  g_atomic_int_inc ((int *) count);
-
-  return TRUE;
-}
-
 static gboolean
 stop_iterating_cb (gpointer flag)
 {
@@ -210,7 +179,7 @@ test_run_without_threads (gconstpointer for_good)
   q_task_set_task_data (task, &fates[0], test_fate_notify);
 
   let_threads_fail (for_good ? -1 : 1);
-  q_task_run_in_thread (task, count_worker, &n_ran, NULL);
+  q_task_run_in_thread (task, test_count_worker, &n_ran, NULL);
   g_assert_cmpint (report.called, ==, 0);
   g_assert_cmpint (g_atomic_int_get (&n_failed), >=, 1);
 
@@ -221,16 +190,16 @@ test_run_without_threads (gconstpointer for_good)
   test_run_until (NULL, report.called);
   assert_told_or_run (&report, g_atomic_int_get (&n_ran));
   test_report_clear (&report);
-  finish (task);
+  test_finish (task);
   test_assert_destroyed_here (&fates[0]);
 
   /* And then all is as it was. */
   let_threads_fail (0);
   task = q_task_new (NULL, test_report_cb, &report, NULL);
-  q_task_run_in_thread (task, count_worker, &n_ran, NULL);
+  q_task_run_in_thread (task, test_count_worker, &n_ran, NULL);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
-  finish (task);
+  test_finish (task);
 }
 
 static void
@@ -251,7 +220,7 @@ test_push_without_threads (gconstpointer for_good)
   q_task_set_task_data (task, &fate, test_fate_notify);
   let_threads_fail (for_good ? -1 : 1);
 
-  if (!q_task_pool_push (pool, task, count_worker, &n_ran, NULL, &error))
+  if (!q_task_pool_push (pool, task, test_count_worker, &n_ran, NULL, &error))
     {
       /* Told at once, and all is as it was */
       g_assert_nonnull (error);
@@ -259,7 +228,7 @@ test_push_without_threads (gconstpointer for_good)
       g_assert_cmpint (report.called, ==, 0);
       g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_NEW);
       let_threads_fail (0);
-      g_assert_true (q_task_pool_push (pool, task, count_worker, &n_ran, NULL, NULL));
+      g_assert_true (q_task_pool_push (pool, task, test_count_worker, &n_ran, NULL, NULL));
     }
 
   iterate_for (100);
@@ -268,7 +237,7 @@ test_push_without_threads (gconstpointer for_good)
   test_run_until (NULL, report.called);
   assert_told_or_run (&report, g_atomic_int_get (&n_ran));
   test_report_clear (&report);
-  finish (task);
+  test_finish (task);
   test_assert_destroyed_here (&fate);
   let_threads_fail (0);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
@@ -285,7 +254,7 @@ static int n_counting_ran;
 static void
 count_on_thread (void)
 {
-  g_assert_true (q_task_pool_push (counted_on_pool, counting_task, count_worker, &n_counting_ran,
+  g_assert_true (q_task_pool_push (counted_on_pool, counting_task, test_count_worker, &n_counting_ran,
                                    NULL, NULL));
 }
 
@@ -304,7 +273,7 @@ test_counted_on_thread (void)
   task = q_task_new (NULL, NULL, NULL, NULL);
   let_threads_fail (-1);
   when_failing = count_on_thread;
-  g_assert_false (q_task_pool_push (counted_on_pool, task, count_worker, &n_counting_ran, NULL,
+  g_assert_false (q_task_pool_push (counted_on_pool, task, test_count_worker, &n_counting_ran, NULL,
                                     &error));
   g_assert_nonnull (error);
   g_assert_null (when_failing);
@@ -314,7 +283,7 @@ test_counted_on_thread (void)
   test_run_until (NULL, report.called);
   g_assert_true (g_error_matches (report.error, error->domain, error->code));
   test_report_clear (&report);
-  finish (counting_task);
+  test_finish (counting_task);
   g_assert_cmpint (n_counting_ran, ==, 0);
 
   let_threads_fail (0);
@@ -336,7 +305,7 @@ test_wait_without_threads (gconstpointer for_good)
 
   let_threads_fail (for_good ? -1 : 2);
   task = q_task_new (NULL, test_report_cb, &report, NULL);
-  q_task_run_in_thread (task, count_worker, &n_ran, NULL);
+  q_task_run_in_thread (task, test_count_worker, &n_ran, NULL);
 
   if (!q_task_wait_until (task, g_get_monotonic_time () + 10 * G_TIME_SPAN_SECOND, NULL, &error))
     {
@@ -349,7 +318,7 @@ test_wait_without_threads (gconstpointer for_good)
 
   assert_told_or_run (&report, g_atomic_int_get (&n_ran));
   test_report_clear (&report);
-  finish (task);
+  test_finish (task);
 }
 
 /* One thread is there, and does it all. */
@@ -379,7 +348,7 @@ test_one_thread_only (void)
 
       reports[i] = (TestReport) TEST_REPORT_INIT;
       tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
-      pushed = q_task_pool_push (pool, tasks[i], count_worker, &n_ran, NULL, &error);
+      pushed = q_task_pool_push (pool, tasks[i], test_count_worker, &n_ran, NULL, &error);
       g_assert_no_error (error);
       g_assert_true (pushed);
     }
@@ -389,10 +358,10 @@ test_one_thread_only (void)
     {
       test_run_until (NULL, reports[i].called);
       g_assert_no_error (reports[i].error);
-      finish (tasks[i]);
+      test_finish (tasks[i]);
     }
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, G_N_ELEMENTS (tasks));
-  finish (held);
+  test_finish (held);
 
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, &error));
   g_assert_no_error (error);
@@ -402,14 +371,6 @@ test_one_thread_only (void)
 /* A worker that waits would have a thread in its place, and there is none: what is
  * queued runs later.
  */
-static gboolean
-wait_worker (QTask *task,
-             gpointer awaited,
-             GError **error)
-{
-  return q_task_wait (awaited, NULL, error);
-}
-
 static void
 test_no_thread_to_compensate (void)
 {
@@ -435,10 +396,10 @@ test_no_thread_to_compensate (void)
   for (int i = 0; i < 3; i++)
     {
       if (i == 0)
-        finish (tasks[0]);
+        test_finish (tasks[0]);
       tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
       g_assert_true (q_task_pool_push (pool, tasks[i],
-                                       i == 0 ? wait_worker : count_worker,
+                                       i == 0 ? test_wait_worker : test_count_worker,
                                        i == 0 ? (gpointer) held : (gpointer) &n_ran,
                                        NULL, NULL));
       if (i == 0)
@@ -450,16 +411,16 @@ test_no_thread_to_compensate (void)
         }
     }
 
-  poll_until ((q_task_pool_get_stats (pool, &stats), stats.parked == 1));
+  test_poll_until ((q_task_pool_get_stats (pool, &stats), stats.parked == 1));
   test_gate_open (&hold.release);
   for (int i = 0; i < 3; i++)
     {
       test_run_until (NULL, reports[i].called);
       g_assert_no_error (reports[i].error);
-      finish (tasks[i]);
+      test_finish (tasks[i]);
     }
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 2);
-  finish (held);
+  test_finish (held);
   g_object_unref (pool);
   g_object_unref (other);
 }
@@ -520,25 +481,25 @@ test_no_thread_beside_loop (void)
   self.helpers = q_task_pool_new ("helpers", 1, 0);
   task = q_task_new (NULL, NULL, NULL, NULL);
   g_assert_true (q_task_pool_push (self.helpers, task, test_empty_worker, NULL, NULL, NULL));
-  finish (task);
+  test_finish (task);
 
   task = q_task_new (NULL, NULL, NULL, NULL);
   self.queued = q_task_new (NULL, NULL, NULL, NULL);
   g_assert_true (q_task_pool_push (pool, task, loop_worker, &self, NULL, NULL));
-  poll_until ((q_task_pool_get_stats (pool, &stats), stats.running == 1));
-  g_assert_true (q_task_pool_push (pool, self.queued, count_worker, &n_ran, NULL, NULL));
+  test_poll_until ((q_task_pool_get_stats (pool, &stats), stats.running == 1));
+  g_assert_true (q_task_pool_push (pool, self.queued, test_count_worker, &n_ran, NULL, NULL));
   let_threads_fail (-1);
   test_gate_open (&self.pushed);
 
-  poll_until ((q_task_pool_get_stats (pool, &stats), stats.parked == 1));
-  poll_until (g_atomic_int_get (&n_failed) > 0);
+  test_poll_until ((q_task_pool_get_stats (pool, &stats), stats.parked == 1));
+  test_poll_until (g_atomic_int_get (&n_failed) > 0);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
   let_threads_fail (0);
 
   test_run_until (NULL, q_task_get_completed (task) && q_task_get_completed (self.queued));
   g_assert_no_error (q_task_get_error (task));
-  finish (self.queued);
-  finish (task);
+  test_finish (self.queued);
+  test_finish (task);
   g_object_unref (pool);
   g_object_unref (self.helpers);
 }
@@ -585,7 +546,7 @@ test_deep_without_threads (gconstpointer depth)
 
   task = q_task_new (NULL, NULL, NULL, NULL);
   g_assert_true (q_task_pool_push (pool, task, test_empty_worker, NULL, NULL, NULL));
-  finish (task);
+  test_finish (task);
 
   task = q_task_new (NULL, test_report_cb, &report, NULL);
   g_assert_true (q_task_pool_push (pool, task, chain_worker, &chain, NULL, NULL));
@@ -603,7 +564,7 @@ test_deep_without_threads (gconstpointer depth)
   if (report.error != NULL)
     g_assert_true (report.error->domain == Q_TASK_ERROR || report.error->domain == G_THREAD_ERROR);
   test_report_clear (&report);
-  finish (task);
+  test_finish (task);
   g_object_unref (pool);
 }
 
@@ -635,7 +596,7 @@ test_default_cannot_grow (void)
     }
 
   /* It tries, and tries again. */
-  poll_until (g_atomic_int_get (&n_failed) >= 1 || test_gate_get_count (&hold.entered) > 10);
+  test_poll_until (g_atomic_int_get (&n_failed) >= 1 || test_gate_get_count (&hold.entered) > 10);
   g_assert_cmpint (test_gate_get_count (&hold.entered), ==, 10);
 
   test_gate_open (&hold.release);
@@ -643,7 +604,7 @@ test_default_cannot_grow (void)
     {
       test_run_until (NULL, reports[i].called);
       g_assert_no_error (reports[i].error);
-      finish (tasks[i]);
+      test_finish (tasks[i]);
     }
 }
 
@@ -675,7 +636,7 @@ test_end_without_threads (gconstpointer data)
 
       reports[i] = (TestReport) TEST_REPORT_INIT;
       tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
-      pushed[i] = q_task_pool_push (pool, tasks[i], count_worker, &n_ran, NULL, &error);
+      pushed[i] = q_task_pool_push (pool, tasks[i], test_count_worker, &n_ran, NULL, &error);
       g_assert_true (pushed[i] == (error == NULL));
       if (!pushed[i])
         q_task_complete (tasks[i]);
@@ -698,7 +659,7 @@ test_end_without_threads (gconstpointer data)
     {
       test_run_until (NULL, reports[i].called);
       test_report_clear (&reports[i]);
-      finish (tasks[i]);
+      test_finish (tasks[i]);
     }
 
   /* Nothing of the pool is left behind. */
@@ -734,7 +695,7 @@ test_threads_fail_now_and_then (void)
 
           reports[j] = (TestReport) TEST_REPORT_INIT;
           tasks[j] = q_task_new (NULL, test_report_cb, &reports[j], NULL);
-          if (!q_task_pool_push (pool, tasks[j], count_worker, &n_ran, NULL, &error))
+          if (!q_task_pool_push (pool, tasks[j], test_count_worker, &n_ran, NULL, &error))
             {
               g_assert_nonnull (error);
               q_task_return_error (tasks[j], g_steal_pointer (&error));
@@ -749,7 +710,7 @@ test_threads_fail_now_and_then (void)
           if (reports[j].error != NULL)
             n_failures++;
           test_report_clear (&reports[j]);
-          finish (tasks[j]);
+          test_finish (tasks[j]);
         }
     }
 
@@ -758,33 +719,6 @@ test_threads_fail_now_and_then (void)
 }
 
 /* Descriptors */
-
-static GArray *taken;
-
-/* Takes all descriptors there are, after having seen to it that they are few. */
-static void
-take_descriptors (void)
-{
-  struct rlimit limit;
-  int fd;
-
-  g_assert_cmpint (getrlimit (RLIMIT_NOFILE, &limit), ==, 0);
-  limit.rlim_cur = MIN (limit.rlim_cur, 200);
-  g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &limit), ==, 0);
-
-  taken = g_array_new (FALSE, FALSE, sizeof fd);
-  while ((fd = open ("/dev/null", O_RDONLY | O_CLOEXEC)) != -1)
-    g_array_append_val (taken, fd);
-  g_assert_cmpint (errno, ==, EMFILE);
-}
-
-static void
-give_descriptors_back (void)
-{
-  for (guint i = 0; i < taken->len; i++)
-    close (g_array_index (taken, int, i));
-  g_clear_pointer (&taken, g_array_unref);
-}
 
 static gboolean
 diverse_worker (QTask *task,
@@ -854,7 +788,7 @@ test_no_descriptors (void)
 
   /* A main loop has a descriptor; there is one before they are gone. */
   g_main_context_iteration (NULL, FALSE);
-  take_descriptors ();
+  test_take_descriptors ();
 
   pool = q_task_pool_new ("many", 6, 0);
   serial = q_task_pool_new_serial ("serial");
@@ -908,7 +842,7 @@ test_no_descriptors (void)
   test_run_until (NULL, n_called == N_TASKS && n_waited == (N_TASKS + 10) / 11);
 
   task = q_task_new (NULL, NULL, NULL, NULL);
-  q_task_run_in_thread_sync (task, count_worker, &n_ran, NULL);
+  q_task_run_in_thread_sync (task, test_count_worker, &n_ran, NULL);
   g_assert_finalize_object (task);
 
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, &error));
@@ -920,7 +854,7 @@ test_no_descriptors (void)
 
   /* They were gone all the time. */
   g_assert_cmpint (open ("/dev/null", O_RDONLY | O_CLOEXEC), ==, -1);
-  give_descriptors_back ();
+  test_give_descriptors_back ();
 }
 
 /* The same for a worker that waits for a pool to be drained, which takes a task that is
@@ -980,15 +914,15 @@ test_no_thread_while_closing (void)
   let_threads_fail (-1);
   g_assert_true (q_task_pool_push (pool, opening, open_worker, &hold.release, NULL, NULL));
   test_gate_open (&closer.hold.release);
-  poll_until (g_atomic_int_get (&n_failed) > 0);
+  test_poll_until (g_atomic_int_get (&n_failed) > 0);
   g_assert_cmpint (test_gate_get_count (&hold.release), ==, 0);
 
   let_threads_fail (0);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
-  finish (opening);
-  finish (closing);
-  finish (held);
+  test_finish (opening);
+  test_finish (closing);
+  test_finish (held);
   g_object_unref (closer.closed);
   g_object_unref (pool);
 }

@@ -9,36 +9,8 @@ import Gio from 'gi://Gio';
 import GLib from 'gi://GLib';
 import GObject from 'gi://GObject';
 import QTask from 'gi://QTask?version=1';
-import System from 'system';
 
-const tests = [];
-
-function test(path, func) {
-    tests.push([path, func]);
-}
-
-function equal(a, b) {
-    if (a !== b)
-        throw new Error(`${a} !== ${b}`);
-}
-
-async function fails(func, domain, code, text = '') {
-    try {
-        await func();
-    } catch (e) {
-        if (e instanceof GLib.Error && e.matches(domain, code) && e.message.includes(text))
-            return;
-        throw new Error(`another error: ${e}`);
-    }
-    throw new Error('there was no error');
-}
-
-function never() {
-    throw new Error('this must not be called');
-}
-
-const encode = text => new TextEncoder().encode(text);
-const decode = bytes => new TextDecoder().decode(bytes);
+import {decode, encode, equal, fails, main, never, test} from './test-util.js';
 
 test('/gjs/channel/iterated', async () => {
     const [a, b] = QTask.TaskChannel.new_pair();
@@ -182,30 +154,4 @@ test('/gjs/bound-object', async () => {
     }
 });
 
-async function main() {
-    let failed = 0;
-
-    print(`1..${tests.length}`);
-    for (const [i, [path, func]] of tests.entries()) {
-        try {
-            await func();
-            print(`ok ${i + 1} ${path}`);
-        } catch (e) {
-            failed++;
-            for (const line of `${e}\n${e.stack}`.trim().split('\n'))
-                print(`# ${line}`);
-            print(`not ok ${i + 1} ${path}`);
-        }
-        System.gc();
-    }
-    return failed;
-}
-
-GLib.log_set_always_fatal(GLib.LogLevelFlags.LEVEL_CRITICAL | GLib.LogLevelFlags.LEVEL_WARNING |
-    GLib.LogLevelFlags.LEVEL_ERROR);
-
-const loop = new GLib.MainLoop(null, false);
-let failed = 1;
-main().then(n => (failed = n)).catch(logError).finally(() => loop.quit());
-loop.run();
-System.exit(failed ? 1 : 0);
+main();

@@ -11,20 +11,14 @@
 import Gio from 'gi://Gio';
 import GLib from 'gi://GLib';
 import QTask from 'gi://QTask?version=1';
-import System from 'system';
 
-const TIME_LIMIT = 60;
+import {decode, encode, equal, fails, main, test} from './test-util.js';
 
 const commands = ARGV.map(argument => [argument.slice(0, argument.indexOf('=')),
     GLib.shell_parse_argv(argument.slice(argument.indexOf('=') + 1))[1]]);
 const workers = commands.filter(([name]) => name !== 'mirror');
 // One that sends back whatever comes
 const mirror = new Map(commands).get('mirror');
-const tests = [];
-
-function test(path, func) {
-    tests.push([path, func]);
-}
 
 // A test that is run with a launcher of each worker.
 function testEach(path, func) {
@@ -36,25 +30,6 @@ function testEach(path, func) {
         });
     }
 }
-
-function equal(a, b) {
-    if (a !== b)
-        throw new Error(`${a} !== ${b}`);
-}
-
-async function fails(promise, domain, code, text = '') {
-    try {
-        await promise;
-    } catch (e) {
-        if (e instanceof GLib.Error && e.matches(domain, code) && e.message.includes(text))
-            return;
-        throw new Error(`another error: ${e}`);
-    }
-    throw new Error('there was no error');
-}
-
-const encode = text => new TextEncoder().encode(text);
-const decode = bytes => new TextDecoder().decode(bytes);
 
 const request = (what, argument) => new GLib.Variant('(sv)', [what, argument]);
 
@@ -314,35 +289,4 @@ test('/gjs-launcher/two-at-once-and-the-loop-ticks', async () => {
     throw new Error(reason);
 });
 
-async function main() {
-    let failed = 0;
-
-    print(`1..${tests.length}`);
-    for (const [i, [path, func]] of tests.entries()) {
-        const watchdog = GLib.timeout_add_seconds(GLib.PRIORITY_HIGH, TIME_LIMIT, () => {
-            print(`Bail out! ${path} takes too long`);
-            System.exit(1);
-        });
-        try {
-            const reason = await func();
-            print(`ok ${i + 1} ${path}${reason ? ` # SKIP ${reason}` : ''}`);
-        } catch (e) {
-            failed++;
-            for (const line of `${e}\n${e.stack}`.trim().split('\n'))
-                print(`# ${line}`);
-            print(`not ok ${i + 1} ${path}`);
-        }
-        GLib.source_remove(watchdog);
-        System.gc();
-    }
-    return failed;
-}
-
-GLib.log_set_always_fatal(GLib.LogLevelFlags.LEVEL_CRITICAL | GLib.LogLevelFlags.LEVEL_WARNING |
-    GLib.LogLevelFlags.LEVEL_ERROR);
-
-const loop = new GLib.MainLoop(null, false);
-let failed = 1;
-main().then(n => (failed = n)).catch(logError).finally(() => loop.quit());
-loop.run();
-System.exit(failed ? 1 : 0);
+main();

@@ -12,16 +12,7 @@ import GObject from 'gi://GObject';
 import QTask from 'gi://QTask?version=1';
 import System from 'system';
 
-const tests = [];
-
-function test(path, func) {
-    tests.push([path, func]);
-}
-
-function equal(a, b) {
-    if (a !== b)
-        throw new Error(`${a} !== ${b}`);
-}
+import {equal, test, tests} from './test-util.js';
 
 function raises(func) {
     let value;

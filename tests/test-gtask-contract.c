@@ -1215,13 +1215,6 @@ task_new (void)
 }
 
 static void
-finish (QTask *task)
-{
-  test_run_until (NULL, q_task_get_completed (task));
-  g_assert_finalize_object (task);
-}
-
-static void
 test_return_pointer (void)
 {
   TestFate unread = TEST_FATE_INIT, taken = TEST_FATE_INIT;
@@ -1230,21 +1223,21 @@ test_return_pointer (void)
 
   q_task_return_pointer (task, &unread, test_fate_notify);
   test_assert_alive (&unread);
-  finish (task);
+  test_finish (task);
   test_assert_destroyed_here (&unread);
 
   task = task_new ();
   q_task_return_pointer (task, &taken, test_fate_notify);
   g_assert_true (q_task_propagate_pointer (task, &error) == &taken);
   g_assert_no_error (error);
-  finish (task);
+  test_finish (task);
   test_assert_alive (&taken);
 
   task = task_new ();
   q_task_return_pointer (task, NULL, test_fate_notify);
   g_assert_null (q_task_propagate_pointer (task, &error));
   g_assert_no_error (error);
-  finish (task);
+  test_finish (task);
 }
 
 static void
@@ -1256,13 +1249,13 @@ test_return_int_and_boolean (void)
   q_task_return_int (task, G_MINSSIZE);
   g_assert_cmpint (q_task_propagate_int (task, &error), ==, G_MINSSIZE);
   g_assert_no_error (error);
-  finish (task);
+  test_finish (task);
 
   task = task_new ();
   q_task_return_boolean (task, TRUE);
   g_assert_true (q_task_propagate_boolean (task, &error));
   g_assert_no_error (error);
-  finish (task);
+  test_finish (task);
 
   /* FALSE is no error */
   task = task_new ();
@@ -1270,7 +1263,7 @@ test_return_int_and_boolean (void)
   g_assert_false (q_task_propagate_boolean (task, &error));
   g_assert_no_error (error);
   g_assert_false (q_task_had_error (task));
-  finish (task);
+  test_finish (task);
 }
 
 static void
@@ -1292,14 +1285,14 @@ test_return_value (void)
   g_assert_no_error (error);
   g_assert_true (g_value_get_object (&taken) == probe);
   g_assert_cmpuint (probe->ref_count, ==, 3);
-  finish (task);
+  test_finish (task);
   g_assert_cmpuint (probe->ref_count, ==, 3);
   g_value_unset (&taken);
 
   /* A copy, that is not read */
   task = task_new ();
   q_task_return_value (task, &value);
-  finish (task);
+  test_finish (task);
   g_assert_cmpuint (probe->ref_count, ==, 2);
   g_value_unset (&value);
   g_assert_finalize_object (probe);
@@ -1317,7 +1310,7 @@ test_return_value_null (void)
   g_assert_no_error (error);
   g_assert_true (G_VALUE_HOLDS_POINTER (&taken));
   g_assert_null (g_value_get_pointer (&taken));
-  finish (task);
+  test_finish (task);
 }
 
 static void
@@ -1334,18 +1327,18 @@ test_return_error (void)
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_EXISTS);
   g_assert_cmpstr (error->message, ==, "given");
   g_assert_true (q_task_had_error (task));
-  finish (task);
+  test_finish (task);
 
   /* Not read */
   task = task_new ();
   q_task_return_error (task, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_EXISTS, "given"));
-  finish (task);
+  test_finish (task);
 
   /* Read by one who does not care */
   task = task_new ();
   q_task_return_error (task, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_EXISTS, "given"));
   g_assert_cmpint (q_task_propagate_int (task, NULL), ==, -1);
-  finish (task);
+  test_finish (task);
 }
 
 static void
@@ -1358,7 +1351,7 @@ test_return_new_error (void)
   g_assert_false (q_task_propagate_boolean (task, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_BUSY);
   g_assert_cmpstr (error->message, ==, "100%: busy");
-  finish (task);
+  test_finish (task);
 }
 
 static void
@@ -1372,7 +1365,7 @@ test_return_new_error_literal (void)
   g_assert_false (q_task_propagate_boolean (task, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_BUSY);
   g_assert_cmpstr (error->message, ==, "100%s");
-  finish (task);
+  test_finish (task);
 }
 
 static void
@@ -1388,7 +1381,7 @@ test_return_prefixed_error (void)
   g_assert_false (q_task_propagate_boolean (task, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_BUSY);
   g_assert_cmpstr (error->message, ==, "file 3: busy: %s");
-  finish (task);
+  test_finish (task);
 }
 
 static void
@@ -1535,7 +1528,7 @@ test_return_twice_frees_the_second (void)
   test_critical (q_task_return_error (task, g_error_new_literal (G_IO_ERROR, G_IO_ERROR_BUSY, "busy")));
   g_assert_false (q_task_return_error_if_cancelled (task));
   g_assert_true (q_task_propagate_pointer (task, NULL) == &first);
-  finish (task);
+  test_finish (task);
   test_assert_alive (&first);
 }
 
@@ -1586,19 +1579,19 @@ test_propagate_twice (void)
   g_assert_cmpint (q_task_propagate_int (task, &error), ==, MAGIC);
   test_critical (g_assert_cmpint (q_task_propagate_int (task, &error), ==, -1));
   g_assert_no_error (error);
-  finish (task);
+  test_finish (task);
 
   task = task_new ();
   q_task_return_boolean (task, TRUE);
   g_assert_true (q_task_propagate_boolean (task, &error));
   test_critical (g_assert_false (q_task_propagate_boolean (task, &error)));
-  finish (task);
+  test_finish (task);
 
   task = task_new ();
   q_task_return_pointer (task, &result, test_fate_notify);
   g_assert_true (q_task_propagate_pointer (task, &error) == &result);
   test_critical (g_assert_null (q_task_propagate_pointer (task, &error)));
-  finish (task);
+  test_finish (task);
   test_assert_alive (&result);
 
   task = task_new ();
@@ -1606,7 +1599,7 @@ test_propagate_twice (void)
   g_assert_true (q_task_propagate_value (task, &value, &error));
   g_value_unset (&value);
   test_critical (g_assert_false (q_task_propagate_value (task, &value, &error)));
-  finish (task);
+  test_finish (task);
   g_assert_no_error (error);
 }
 
@@ -1620,7 +1613,7 @@ test_propagate_before_return (void)
   g_assert_no_error (error);
   q_task_return_int (task, MAGIC);
   g_assert_cmpint (q_task_propagate_int (task, &error), ==, MAGIC);
-  finish (task);
+  test_finish (task);
 }
 
 /* had_error */
@@ -1636,20 +1629,20 @@ test_had_error (void)
   g_assert_false (q_task_had_error (task));
   g_assert_cmpint (q_task_propagate_int (task, NULL), ==, MAGIC);
   g_assert_false (q_task_had_error (task));
-  finish (task);
+  test_finish (task);
 
   task = task_new ();
   q_task_return_new_error (task, G_IO_ERROR, G_IO_ERROR_BUSY, "busy");
   g_assert_true (q_task_had_error (task));
   g_assert_cmpint (q_task_propagate_int (task, NULL), ==, -1);
   g_assert_true (q_task_had_error (task));
-  finish (task);
+  test_finish (task);
 
   task = q_task_new_async (NULL, cancellable, NULL, NULL);
   g_cancellable_cancel (cancellable);
   g_assert_true (q_task_had_error (task));
   q_task_return_int (task, MAGIC);
-  finish (task);
+  test_finish (task);
 }
 
 /* get_completed */
@@ -1708,8 +1701,8 @@ test_is_valid (void)
 
   q_task_return_boolean (with, TRUE);
   q_task_return_boolean (without, TRUE);
-  finish (with);
-  finish (without);
+  test_finish (with);
+  test_finish (without);
   g_task_return_boolean (foreign, TRUE);
   test_run_pending (NULL);
   g_clear_object (&foreign);

@@ -9,7 +9,6 @@
  * The main thread is the owner, of the default context, unless told otherwise.
  */
 
-#include <dirent.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -17,136 +16,11 @@
 
 #include "test-util.h"
 
-/* Polls what changes in other threads and wakes nobody */
-#define poll_until(condition) \
-  G_STMT_START \
-  { \
-    gint64 end_time_ = test_end_time (); \
-    while (!(condition)) \
-      { \
-        if (g_get_monotonic_time () > end_time_) \
-          g_error ("%s:%d: not so in time: %s", __FILE__, __LINE__, #condition); \
-        g_usleep (500); \
-      } \
-  } \
-  G_STMT_END
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define IS_SANITIZED TRUE
-#elif defined(__has_feature)
-#define IS_SANITIZED (__has_feature (thread_sanitizer) || __has_feature (address_sanitizer))
-#else
-#define IS_SANITIZED FALSE
-#endif
-
-/* How many, where it may take less than a second or two */
-static int
-scaled (int n)
-{
-  if (test_is_slow ())
-    return MAX (n / 50, 10);
-
-  return IS_SANITIZED ? MAX (n / 10, 10) : n;
-}
-
-static void
-push (QTaskPool *pool,
-      QTask *task,
-      QTaskWorker worker,
-      gpointer opaque,
-      GDestroyNotify destroy)
-{
-  g_autoptr (GError) error = NULL;
-  gboolean pushed;
-
-  pushed = q_task_pool_push (pool, task, worker, opaque, destroy, &error);
-  g_assert_no_error (error);
-  g_assert_true (pushed);
-}
-
-/* A task without a callback, pushed */
-static QTask *
-push_new (QTaskPool *pool,
-          QTaskWorker worker,
-          gpointer opaque)
-{
-  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
-
-  push (pool, task, worker, opaque, NULL);
-
-  return task;
-}
-
-static QTask *
-push_hold (QTaskPool *pool,
-           TestHold *hold)
-{
-  QTask *task = push_new (pool, test_hold_worker, hold);
-
-  test_gate_wait (&hold->entered);
-
-  return task;
-}
-
-/* Iterates until @task has completed; takes the last reference. */
-static void
-finish (QTask *task)
-{
-  test_run_until (NULL, q_task_get_completed (task));
-  g_assert_finalize_object (task);
-}
-
-static void
-release (QTask *task,
-         TestHold *hold)
-{
-  test_gate_open (&hold->release);
-  finish (task);
-}
-
-static void
-pool_drop (QTaskPool *pool)
-{
-  TestFate fate = TEST_FATE_INIT;
-
-  test_fate_watch (&fate, pool);
-  g_object_unref (pool);
-  test_fate_wait (&fate);
-}
-
-static guint
-pool_parked (QTaskPool *pool)
-{
-  QTaskPoolStats stats = { 0 };
-
-  q_task_pool_get_stats (pool, &stats);
-
-  return stats.parked;
-}
-
 static void
 count_cb (QTask *task,
           gpointer count)
 {
   g_atomic_int_inc ((int *) count);
-}
-
-static gboolean
-count_worker (QTask *task,
-              gpointer count,
-              GError **error)
-{
-  g_atomic_int_inc ((int *) count);
-
-  return TRUE;
-}
-
-static gboolean
-wait_worker (QTask *task,
-             gpointer awaited,
-             GError **error)
-{
-  return q_task_wait (awaited, NULL, error);
 }
 
 static gpointer
@@ -185,13 +59,13 @@ test_first_error_wins (void)
   TestReport report = TEST_REPORT_INIT;
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
 
-  push (pool, task, two_errors_worker, NULL, NULL);
+  test_pool_push (pool, task, two_errors_worker, NULL, NULL);
   test_run_until (NULL, report.called);
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND);
   g_assert_cmpstr (report.error->message, ==, "First");
   test_report_clear (&report);
-  finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 typedef struct
@@ -227,17 +101,17 @@ test_error_beats_result (void)
     {
       ErrorAndResult both = { TEST_FATE_INIT, i == 0 };
       g_autoptr (GError) error = NULL;
-      QTask *task = push_new (pool, error_and_result_worker, &both);
+      QTask *task = test_pool_push_new (pool, error_and_result_worker, &both);
 
       test_run_until (NULL, q_task_get_completed (task));
       g_assert_true (q_task_had_error (task));
       g_assert_null (q_task_propagate_pointer (task, &error));
       g_assert_error (error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND);
-      finish (task);
+      test_finish (task);
       g_assert_cmpint (test_fate_get_count (&both.result), ==, 1);
     }
 
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -246,21 +120,21 @@ test_nothing_set_is_success (void)
   QTaskPool *pool = q_task_pool_new ("nothing", 1, 0);
   g_autoptr (GError) error = NULL;
   QTask *by_hand = q_task_new (NULL, NULL, NULL, NULL);
-  QTask *by_worker = push_new (pool, test_empty_worker, NULL);
+  QTask *by_worker = test_pool_push_new (pool, test_empty_worker, NULL);
 
   q_task_complete (by_hand);
   g_assert_true (q_task_get_completed (by_hand));
   g_assert_false (q_task_had_error (by_hand));
   g_assert_false (q_task_propagate_error (by_hand, &error));
   g_assert_no_error (error);
-  finish (by_hand);
+  test_finish (by_hand);
 
   test_run_until (NULL, q_task_get_completed (by_worker));
   g_assert_false (q_task_had_error (by_worker));
   g_assert_false (q_task_propagate_error (by_worker, &error));
   g_assert_no_error (error);
-  finish (by_worker);
-  pool_drop (pool);
+  test_finish (by_worker);
+  test_pool_drop (pool);
 }
 
 static gboolean
@@ -281,14 +155,14 @@ test_false_is_failed (void)
   TestFate fate = TEST_FATE_INIT;
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
 
-  push (pool, task, false_worker, &fate, NULL);
+  test_pool_push (pool, task, false_worker, &fate, NULL);
   test_run_until (NULL, report.called);
   g_assert_error (report.error, Q_TASK_ERROR, Q_TASK_ERROR_FAILED);
   g_assert_cmpuint (strlen (report.error->message), >, 0);
   test_report_clear (&report);
-  finish (task);
+  test_finish (task);
   g_assert_cmpint (test_fate_get_count (&fate), ==, 1);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* What is set after the outcome was fixed changes nothing. */
@@ -306,7 +180,7 @@ test_fixed_is_fixed (void)
   g_assert_false (q_task_had_error (task));
   g_assert_cmpint (q_task_propagate_int (task, &error), ==, 1);
   g_assert_no_error (error);
-  finish (task);
+  test_finish (task);
 }
 
 /* Expects to be told that this return is a second one */
@@ -340,7 +214,7 @@ test_second_return_is_critical (void)
   g_assert_cmpint (report.called, ==, 1);
   g_assert_true (q_task_propagate_boolean (task, &error));
   g_assert_no_error (error);
-  finish (task);
+  test_finish (task);
 }
 
 /* Two threads that return the same task at the same time, to within a few instructions: now
@@ -392,7 +266,7 @@ return_racer_thread (gpointer data)
 static void
 test_two_returns_racing (void)
 {
-  ReturnRace race = { .n_rounds = scaled (20000) / N_RACED + 1 };
+  ReturnRace race = { .n_rounds = test_scaled (20000) / N_RACED + 1 };
   ReturnRacer racers[2] = { { &race, 1 }, { &race, 2 } };
   GThread *threads[2];
   int n_won[3] = { 0 };
@@ -432,7 +306,7 @@ test_two_returns_racing (void)
           g_assert_no_error (error);
           g_assert_true (result == 1 || result == 2);
           n_won[result]++;
-          finish (race.tasks[j]);
+          test_finish (race.tasks[j]);
         }
     }
 
@@ -479,7 +353,7 @@ test_late_report_is_freed (gconstpointer fails)
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
 
   g_assert_true (q_task_set_return_on_cancel (task, TRUE));
-  push (pool, task, late_report_worker, &late, NULL);
+  test_pool_push (pool, task, late_report_worker, &late, NULL);
   test_gate_wait (&late.hold.entered);
   q_task_cancel (task);
   test_run_until (NULL, report.called);
@@ -491,9 +365,9 @@ test_late_report_is_freed (gconstpointer fails)
   test_run_pending (NULL);
   g_assert_cmpint (report.called, ==, 0);
   g_assert_error (q_task_get_error (task), G_IO_ERROR, G_IO_ERROR_CANCELLED);
-  finish (task);
+  test_finish (task);
   g_assert_cmpint (test_fate_get_count (&late.result), ==, 1);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Nor does what comes late take the place of the error that the callback took. */
@@ -506,7 +380,7 @@ test_late_report_stays_out (gconstpointer fails)
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
 
   g_assert_true (q_task_set_return_on_cancel (task, TRUE));
-  push (pool, task, late_report_worker, &late, NULL);
+  test_pool_push (pool, task, late_report_worker, &late, NULL);
   test_gate_wait (&late.hold.entered);
   q_task_set_timeout (task, 1);
   test_run_until (NULL, report.called);
@@ -521,9 +395,9 @@ test_late_report_stays_out (gconstpointer fails)
   g_assert_true (q_task_had_error (task));
   g_assert_false (q_task_propagate_error (task, NULL));
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
-  finish (task);
+  test_finish (task);
   g_assert_cmpint (test_fate_get_count (&late.result), ==, 1);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* A task that nobody returns */
@@ -603,7 +477,7 @@ test_no_loop_yet (void)
       data_fates[i] = (TestFate) TEST_FATE_INIT;
       tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
       q_task_set_task_data (tasks[i], &data_fates[i], test_fate_notify);
-      push (pool, tasks[i], test_empty_worker, &fates[i], test_fate_notify);
+      test_pool_push (pool, tasks[i], test_empty_worker, &fates[i], test_fate_notify);
     }
 
   /* All that the worker does is done. */
@@ -620,12 +494,12 @@ test_no_loop_yet (void)
     {
       test_run_until (NULL, reports[i].called);
       g_assert_true (reports[i].thread == g_thread_self ());
-      finish (tasks[i]);
+      test_finish (tasks[i]);
       test_assert_destroyed_here (&fates[i]);
       test_assert_destroyed_here (&data_fates[i]);
     }
 
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -655,7 +529,7 @@ test_completed_elsewhere (gconstpointer returns)
 
   test_run_until (NULL, report.called);
   g_assert_true (report.thread == g_thread_self ());
-  finish (task);
+  test_finish (task);
 }
 
 /* A worker that makes tasks is not their owner, although the default context is the
@@ -696,8 +570,8 @@ test_worker_is_no_owner (void)
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
 
   makes.other = q_task_pool_new ("other", 1, 0);
-  push (pool, task, worker_makes_worker, &makes, NULL);
-  poll_until (pool_parked (pool) == 1);
+  test_pool_push (pool, task, worker_makes_worker, &makes, NULL);
+  test_poll_until (test_pool_stats (pool).parked == 1);
   g_assert_true (g_main_context_acquire (NULL));
   g_main_context_release (NULL);
   test_gate_open (&makes.hold.release);
@@ -710,9 +584,9 @@ test_worker_is_no_owner (void)
   g_assert_true (makes.waited.thread == g_thread_self ());
   g_assert_no_error (makes.waited.error);
   g_assert_no_error (report.error);
-  finish (task);
-  pool_drop (pool);
-  pool_drop (makes.other);
+  test_finish (task);
+  test_pool_drop (pool);
+  test_pool_drop (makes.other);
 }
 
 /* The owner completes in place: as the holder of the context, and as the thread
@@ -729,7 +603,7 @@ test_completed_by_owner (void)
   q_task_complete (task);
   g_assert_cmpint (report.called, ==, 1);
   test_report_clear (&report);
-  finish (task);
+  test_finish (task);
 
   g_main_context_push_thread_default (context);
   task = q_task_new (NULL, test_report_cb, &report, NULL);
@@ -769,9 +643,9 @@ test_context_of_another_thread (void)
   q_task_set_context (task, test_loop_get_context (loop));
   q_task_set_task_data (task, &fates[1], test_fate_notify);
   q_task_set_result_pointer (task, &fates[2], test_fate_notify);
-  push (pool, task, test_empty_worker, &fates[3], test_fate_notify);
+  test_pool_push (pool, task, test_empty_worker, &fates[3], test_fate_notify);
 
-  poll_until (test_report_is_called (&report) && q_task_get_completed (task));
+  test_poll_until (test_report_is_called (&report) && q_task_get_completed (task));
   g_assert_true (report.thread == test_loop_get_thread (loop));
   test_fate_wait (&fates[3]);
   g_object_unref (task);
@@ -782,13 +656,13 @@ test_context_of_another_thread (void)
       test_assert_destroyed_in (&fates[i], test_loop_get_thread (loop));
     }
 
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
 test_each_called_once (void)
 {
-  int n = scaled (20000);
+  int n = test_scaled (20000);
   QTaskPool *pool = q_task_pool_new ("many", 4, 0);
   g_autofree int *n_called = g_new0 (int, n);
 
@@ -797,7 +671,7 @@ test_each_called_once (void)
       g_autoptr (QTask) task = q_task_new (NULL, count_cb, &n_called[i], NULL);
 
       q_task_set_priority (task, i % 7);
-      push (pool, task, test_empty_worker, NULL, NULL);
+      test_pool_push (pool, task, test_empty_worker, NULL, NULL);
     }
 
   for (int i = 0; i < n; i++)
@@ -805,7 +679,7 @@ test_each_called_once (void)
   test_run_pending (NULL);
   for (int i = 0; i < n; i++)
     g_assert_cmpint (n_called[i], ==, 1);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* 3. What the caller gave is released where the caller lives */
@@ -995,7 +869,7 @@ test_handed_over (gconstpointer data)
   QTask *held = NULL, *task;
 
   if (end == END_WITHDRAWN)
-    held = push_hold (pool, &hold);
+    held = test_pool_push_hold (pool, &hold);
 
   task = handed_make (handed);
   handed->drops_in_callback = drop == DROP_IN_CALLBACK;
@@ -1008,7 +882,7 @@ test_handed_over (gconstpointer data)
   if (end == END_WITHDRAWN)
     q_task_set_result_pointer (task, &handed->result, test_fate_notify);
 
-  push (pool, task, handed_worker, handed, handed_worker_data_destroy);
+  test_pool_push (pool, task, handed_worker, handed, handed_worker_data_destroy);
   if (drop == DROP_AT_ONCE)
     g_object_unref (task);
 
@@ -1049,7 +923,7 @@ test_handed_over (gconstpointer data)
 
   /* The worker is at its end, and holds nothing back. */
   if (held != NULL)
-    release (held, &hold);
+    test_release (held, &hold);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
 
   if (drop == DROP_ELSEWHERE)
@@ -1086,7 +960,7 @@ test_handed_over (gconstpointer data)
 
   g_assert_cmpint (handed->called, ==, 1);
   handed_free (handed);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* The same where the owner is another thread than the one that looks on */
@@ -1098,7 +972,7 @@ handed_push_in_loop (gpointer data,
   Handed *handed = both[0];
   QTask *task = handed_make (handed);
 
-  push (both[1], task, handed_worker, handed, handed_worker_data_destroy);
+  test_pool_push (both[1], task, handed_worker, handed, handed_worker_data_destroy);
   g_object_unref (task);
   g_clear_object (&handed->given);
 }
@@ -1109,7 +983,7 @@ test_handed_over_in_loop (void)
   QTaskPool *pool = q_task_pool_new ("handed", 1, 0);
   g_autoptr (TestLoop) loop = test_loop_new ("owner");
 
-  for (int i = 0; i < scaled (200); i++)
+  for (int i = 0; i < test_scaled (200); i++)
     {
       Handed *handed = handed_new ();
       gpointer both[2] = { handed, pool };
@@ -1130,7 +1004,7 @@ test_handed_over_in_loop (void)
       handed_free (handed);
     }
 
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static gboolean
@@ -1154,12 +1028,12 @@ test_last_unref_by_worker (void)
 {
   QTaskPool *pool = q_task_pool_new ("unref", 1, 0);
 
-  for (int i = 0; i < scaled (500); i++)
+  for (int i = 0; i < test_scaled (500); i++)
     {
       Handed *handed = handed_new ();
       QTask *task = handed_make (handed);
 
-      push (pool, task, unref_worker, handed, handed_worker_data_destroy);
+      test_pool_push (pool, task, unref_worker, handed, handed_worker_data_destroy);
       g_clear_object (&handed->given);
       test_gate_wait (&handed->hold.entered);
       test_gate_open (&handed->hold.release);
@@ -1169,7 +1043,7 @@ test_last_unref_by_worker (void)
       handed_free (handed);
     }
 
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* The last reference goes in a handler of the cancellable: before the push it
@@ -1204,14 +1078,14 @@ test_last_unref_in_handler (gconstpointer data)
   QTask *held = NULL, *task;
 
   if (!running)
-    held = push_hold (pool, &hold);
+    held = test_pool_push_hold (pool, &hold);
 
   task = handed_make (handed);
   cancellable = g_object_ref (own ? q_task_get_stop_cancellable (task) : handed->given);
   if (connect_first)
     g_cancellable_connect (cancellable, G_CALLBACK (unref_cancelled_cb), task, NULL);
   q_task_set_result_pointer (task, &handed->result, test_fate_notify);
-  push (pool, task, test_stoppable_worker, &handed->hold, NULL);
+  test_pool_push (pool, task, test_stoppable_worker, &handed->hold, NULL);
   if (running)
     test_gate_wait (&handed->hold.entered);
   if (!connect_first)
@@ -1231,8 +1105,8 @@ test_last_unref_in_handler (gconstpointer data)
   handed_free (handed);
 
   if (held != NULL)
-    release (held, &hold);
-  pool_drop (pool);
+    test_release (held, &hold);
+  test_pool_drop (pool);
 }
 
 /* The callback, the release of its data and the notification are one dispatch. */
@@ -1273,14 +1147,14 @@ test_opaque_directly_after_callback (void)
   QTask *task = q_task_new (NULL, serial_cb, &one.opaque, test_fate_notify);
 
   g_signal_connect (task, "notify::completed", G_CALLBACK (one_dispatch_notify_cb), &one);
-  push (pool, task, test_empty_worker, NULL, NULL);
+  test_pool_push (pool, task, test_empty_worker, NULL, NULL);
   test_run_until (NULL, one.serial_of_notify != 0);
   test_assert_destroyed_here (&one.opaque);
   g_assert_cmpint (serial_of_callback, <, test_fate_get_serial (&one.opaque));
   g_assert_cmpint (test_fate_get_serial (&one.opaque), <, one.serial_of_notify);
   g_assert_true (one.completed_in_notify);
-  finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 static gboolean
@@ -1310,14 +1184,14 @@ test_replaced_task_data (void)
   q_task_set_task_data (task, &fates[0], test_fate_notify);
   test_assert_destroyed_here (&first);
 
-  push (pool, task, replace_data_worker, fates, NULL);
+  test_pool_push (pool, task, replace_data_worker, fates, NULL);
   test_run_until (NULL, q_task_get_completed (task));
   test_assert_alive (&fates[1]);
-  finish (task);
+  test_finish (task);
   test_assert_destroyed_here (&fates[1]);
   g_assert_cmpint (test_fate_get_count (&fates[2]), ==, 1);
   test_assert_destroyed_here (&fates[3]);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Worker data waits for the end of the worker, and then for its owner. */
@@ -1328,7 +1202,7 @@ test_worker_data_by_owner (void)
   Handed *handed = handed_new ();
   QTask *task = handed_make (handed);
 
-  push (pool, task, handed_worker, handed, handed_worker_data_destroy);
+  test_pool_push (pool, task, handed_worker, handed, handed_worker_data_destroy);
   test_gate_open (&handed->hold.release);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
   test_assert_alive (&handed->worker_data);
@@ -1337,10 +1211,10 @@ test_worker_data_by_owner (void)
   test_assert_destroyed_here (&handed->opaque);
   test_assert_destroyed_here (&handed->worker_data);
   g_clear_object (&handed->given);
-  finish (task);
+  test_finish (task);
   handed_assert_released_in (handed, g_thread_self ());
   handed_free (handed);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* A task that is held at the end of its dispose, in the first thread that gets there: the
@@ -1558,7 +1432,7 @@ test_progress_before_callback (gconstpointer data)
   q_task_set_completion_priority (task, GPOINTER_TO_INT (data));
   q_task_set_progress_interval (task, G_TIME_SPAN_HOUR);
   g_signal_connect (task, "notify::progress", G_CALLBACK (progress_notify_cb), &log);
-  push (pool, task, progress_worker, GINT_TO_POINTER (100), NULL);
+  test_pool_push (pool, task, progress_worker, GINT_TO_POINTER (100), NULL);
   test_run_until (NULL, log.called);
   g_assert_cmpint (log.n_notified, >=, 1);
   g_assert_cmpfloat (log.fraction, ==, 1.0);
@@ -1569,8 +1443,8 @@ test_progress_before_callback (gconstpointer data)
   test_run_pending (NULL);
   g_assert_false (log.after_callback);
   g_assert_cmpint (log.called, ==, 1);
-  finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* 5. The owner's loop stays responsive */
@@ -1638,14 +1512,14 @@ test_responsive (void)
   int n, n_called = 0;
   gint64 begin, total;
 
-  callback_usec = test_is_slow () || IS_SANITIZED ? 1000 : 20;
+  callback_usec = test_is_slow () || TEST_IS_SANITIZED ? 1000 : 20;
   n = (int) (1000000 / callback_usec);
 
   for (int i = 0; i < n; i++)
     {
       g_autoptr (QTask) task = q_task_new (NULL, busy_cb, &n_called, NULL);
 
-      push (pool, task, test_empty_worker, NULL, NULL);
+      test_pool_push (pool, task, test_empty_worker, NULL, NULL);
     }
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
 
@@ -1670,7 +1544,7 @@ test_responsive (void)
                   paint.n_called, (int) paint.latest);
   g_assert_cmpint (input.latest, <, total / 3);
   g_assert_cmpint (paint.latest, <, total / 3);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* How long the default context would sleep now, in milliseconds, or -1 */
@@ -1701,8 +1575,8 @@ test_loop_sleeps (void)
 
   tasks[0] = q_task_new (NULL, NULL, NULL, NULL);
   q_task_set_timeout (tasks[0], 20 * 1000);
-  push (pool, tasks[0], test_hold_worker, &hold, NULL);
-  tasks[1] = push_new (pool, test_hold_worker, &hold);
+  test_pool_push (pool, tasks[0], test_hold_worker, &hold, NULL);
+  tasks[1] = test_pool_push_new (pool, test_hold_worker, &hold);
   q_task_set_progress_interval (tasks[1], 20 * 1000);
   q_task_set_progress (tasks[1], 0.1, NULL);
   test_run_pending (NULL);
@@ -1710,13 +1584,13 @@ test_loop_sleeps (void)
   test_run_pending (NULL);
   tasks[2] = q_task_new (NULL, NULL, NULL, NULL);
   q_task_set_timeout (tasks[2], 20 * 1000);
-  push (pool, tasks[2], test_hold_worker, &hold, NULL);
+  test_pool_push (pool, tasks[2], test_hold_worker, &hold, NULL);
   q_task_set_timeout (tasks[2], 0);
   begin = g_get_monotonic_time ();
 
   test_gate_open (&hold.release);
   for (int i = 0; i < 3; i++)
-    finish (tasks[i]);
+    test_finish (tasks[i]);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
 
   while (g_get_monotonic_time () < begin + 25 * 1000)
@@ -1725,7 +1599,7 @@ test_loop_sleeps (void)
   for (int i = 0; i < 100; i++)
     g_assert_false (g_main_context_iteration (NULL, FALSE));
   g_assert_true (get_sleep () == -1 || get_sleep () > 60 * 60 * 1000);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* A callback runs a main loop, in which the other completions come. */
@@ -1759,20 +1633,20 @@ test_nested_loop (gconstpointer data)
   QTask *held;
 
   /* Either all are there in one burst, or they come while the nested loop runs. */
-  held = push_hold (pool, &hold);
-  push (pool, task, test_empty_worker, NULL, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  test_pool_push (pool, task, test_empty_worker, NULL, NULL);
   for (guint i = 0; i < G_N_ELEMENTS (nested.others); i++)
-    nested.others[i] = push_new (pool, test_empty_worker, NULL);
+    nested.others[i] = test_pool_push_new (pool, test_empty_worker, NULL);
   test_gate_open (&hold.release);
   if (at_once)
     g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
 
   test_run_until (NULL, nested.called);
-  finish (held);
-  finish (task);
+  test_finish (held);
+  test_finish (task);
   for (guint i = 0; i < G_N_ELEMENTS (nested.others); i++)
-    finish (nested.others[i]);
-  pool_drop (pool);
+    test_finish (nested.others[i]);
+  test_pool_drop (pool);
 }
 
 /* Each callback runs a main loop of its own, and so on. */
@@ -1796,7 +1670,7 @@ deep_cb (QTask *task,
   if (deep->n_left-- > 0)
     {
       inner = q_task_new (NULL, deep_cb, deep, NULL);
-      push (deep->pool, inner, test_empty_worker, NULL, NULL);
+      test_pool_push (deep->pool, inner, test_empty_worker, NULL, NULL);
       test_run_until (NULL, q_task_get_completed (inner));
       g_assert_finalize_object (inner);
     }
@@ -1810,10 +1684,10 @@ test_nested_deep (void)
   Deep deep = { pool, 20, 0, 0 };
   QTask *task = q_task_new (NULL, deep_cb, &deep, NULL);
 
-  push (pool, task, test_empty_worker, NULL, NULL);
-  finish (task);
+  test_pool_push (pool, task, test_empty_worker, NULL, NULL);
+  test_finish (task);
   g_assert_cmpint (deep.depth_most, ==, 21);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* 6. Waiting never deadlocks silently */
@@ -1867,7 +1741,7 @@ test_wait_in_worker (gconstpointer depth)
   TestReport report = TEST_REPORT_INIT;
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
 
-  push (pool, task, chain_worker, &chain, NULL);
+  test_pool_push (pool, task, chain_worker, &chain, NULL);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
   g_assert_cmpint (chain.n_ran, ==, GPOINTER_TO_INT (depth) + 1);
@@ -1884,11 +1758,11 @@ test_wait_in_worker (gconstpointer depth)
       g_assert_true (chain.first != chain.last);
     }
 
-  finish (task);
+  test_finish (task);
 
   /* And the pool is as good as before. */
-  finish (push_new (pool, test_empty_worker, NULL));
-  pool_drop (pool);
+  test_finish (test_pool_push_new (pool, test_empty_worker, NULL));
+  test_pool_drop (pool);
 }
 
 static gboolean
@@ -1931,11 +1805,11 @@ test_only_own_threads_help (void)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *task, *waiting;
 
-  held = push_hold (pool, &hold);
-  task = push_new (pool, thread_worker, &thread);
+  held = test_pool_push_hold (pool, &hold);
+  task = test_pool_push_new (pool, thread_worker, &thread);
   waiter.awaited = task;
-  waiting = push_new (other, thread_wait_worker, &waiter);
-  poll_until (pool_parked (other) == 1);
+  waiting = test_pool_push_new (other, thread_wait_worker, &waiter);
+  test_poll_until (test_pool_stats (other).parked == 1);
   g_assert_null (g_atomic_pointer_get (&thread));
 
   test_gate_open (&hold.release);
@@ -1943,11 +1817,11 @@ test_only_own_threads_help (void)
   g_assert_no_error (error);
   g_assert_true (g_atomic_pointer_get (&thread) != g_thread_self ());
   g_assert_true (g_atomic_pointer_get (&thread) != g_atomic_pointer_get (&waiter.thread));
-  finish (waiting);
-  finish (task);
-  finish (held);
-  pool_drop (pool);
-  pool_drop (other);
+  test_finish (waiting);
+  test_finish (task);
+  test_finish (held);
+  test_pool_drop (pool);
+  test_pool_drop (other);
 }
 
 /* A parked worker does not count: what else is queued goes on. */
@@ -1959,19 +1833,19 @@ test_compensated (void)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *waiting, *tasks[20];
 
-  held = push_hold (other, &hold);
-  waiting = push_new (pool, wait_worker, held);
+  held = test_pool_push_hold (other, &hold);
+  waiting = test_pool_push_new (pool, test_wait_worker, held);
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    tasks[i] = push_new (pool, test_empty_worker, NULL);
+    tasks[i] = test_pool_push_new (pool, test_empty_worker, NULL);
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    finish (tasks[i]);
+    test_finish (tasks[i]);
 
   g_assert_cmpint (q_task_poll (waiting), ==, Q_TASK_STATE_RUNNING);
   test_gate_open (&hold.release);
-  finish (waiting);
-  finish (held);
-  pool_drop (pool);
-  pool_drop (other);
+  test_finish (waiting);
+  test_finish (held);
+  test_pool_drop (pool);
+  test_pool_drop (other);
 }
 
 /* One after another, all of a pool are parked. */
@@ -1983,18 +1857,18 @@ test_all_parked (void)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *waiting[30];
 
-  held = push_hold (other, &hold);
+  held = test_pool_push_hold (other, &hold);
   for (guint i = 0; i < G_N_ELEMENTS (waiting); i++)
-    waiting[i] = push_new (pool, wait_worker, held);
-  poll_until (pool_parked (pool) == G_N_ELEMENTS (waiting));
-  finish (push_new (pool, test_empty_worker, NULL));
+    waiting[i] = test_pool_push_new (pool, test_wait_worker, held);
+  test_poll_until (test_pool_stats (pool).parked == G_N_ELEMENTS (waiting));
+  test_finish (test_pool_push_new (pool, test_empty_worker, NULL));
 
   test_gate_open (&hold.release);
   for (guint i = 0; i < G_N_ELEMENTS (waiting); i++)
-    finish (waiting[i]);
-  finish (held);
-  pool_drop (pool);
-  pool_drop (other);
+    test_finish (waiting[i]);
+  test_finish (held);
+  test_pool_drop (pool);
+  test_pool_drop (other);
 }
 
 static gboolean
@@ -2012,12 +1886,12 @@ test_wait_for_oneself (gconstpointer serial)
   TestReport report = TEST_REPORT_INIT;
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
 
-  push (pool, task, wait_self_worker, NULL, NULL);
+  test_pool_push (pool, task, wait_self_worker, NULL, NULL);
   test_run_until (NULL, report.called);
   g_assert_error (report.error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
   test_report_clear (&report);
-  finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* RingItem: one that waits for the next one, once all run */
@@ -2057,7 +1931,7 @@ run_ring (QTaskPool **pools,
   for (int i = 0; i < n; i++)
     {
       items[i] = (RingItem){ &running, n, tasks[(i + 1) % n], NULL };
-      push (pools[i], tasks[i], ring_worker, &items[i], NULL);
+      test_pool_push (pools[i], tasks[i], ring_worker, &items[i], NULL);
     }
   for (int i = 0; i < n; i++)
     test_run_until (NULL, q_task_get_completed (tasks[i]));
@@ -2075,7 +1949,7 @@ run_ring (QTaskPool **pools,
   /* Who closes the ring is told; the others can go on then. */
   g_assert_cmpint (n_deadlocks, ==, 1);
   for (int i = 0; i < n; i++)
-    finish (tasks[i]);
+    test_finish (tasks[i]);
 }
 
 static void
@@ -2087,9 +1961,9 @@ test_ring (gconstpointer data)
 
   for (int i = 0; i < n; i++)
     pools[i] = pool;
-  for (int round = 0; round < scaled (200); round++)
+  for (int round = 0; round < test_scaled (200); round++)
     run_ring (pools, n);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -2097,10 +1971,10 @@ test_ring_of_serial_pools (void)
 {
   QTaskPool *pools[2] = { q_task_pool_new_serial ("left"), q_task_pool_new_serial ("right") };
 
-  for (int round = 0; round < scaled (200); round++)
+  for (int round = 0; round < test_scaled (200); round++)
     run_ring (pools, 2);
-  pool_drop (pools[0]);
-  pool_drop (pools[1]);
+  test_pool_drop (pools[0]);
+  test_pool_drop (pools[1]);
 }
 
 /* GateWaiter: waits for a gate, and then for a task */
@@ -2139,25 +2013,25 @@ test_ring_through_queue (gconstpointer data)
   for (int i = 0; i < 2; i++)
     {
       waiters[i] = (GateWaiter){ TEST_HOLD_INIT, NULL, NULL };
-      tasks[i] = push_new (pools[i], gate_waiter_worker, &waiters[i]);
+      tasks[i] = test_pool_push_new (pools[i], gate_waiter_worker, &waiters[i]);
       test_gate_wait (&waiters[i].hold.entered);
     }
-  queued = push_new (pools[0], test_empty_worker, NULL);
+  queued = test_pool_push_new (pools[0], test_empty_worker, NULL);
   waiters[0].awaited = tasks[1];
   waiters[1].awaited = queued;
 
   test_gate_open (&waiters[first].hold.release);
-  poll_until (pool_parked (pools[first]) == 1);
+  test_poll_until (test_pool_stats (pools[first]).parked == 1);
   test_gate_open (&waiters[!first].hold.release);
 
-  finish (tasks[0]);
-  finish (tasks[1]);
-  finish (queued);
+  test_finish (tasks[0]);
+  test_finish (tasks[1]);
+  test_finish (queued);
   g_assert_no_error (waiters[first].error);
   g_assert_error (waiters[!first].error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
   g_clear_error (&waiters[!first].error);
-  pool_drop (pools[0]);
-  pool_drop (pools[1]);
+  test_pool_drop (pools[0]);
+  test_pool_drop (pools[1]);
 }
 
 /* The same, but the awaited one is pushed when both wait already. Whoever is told,
@@ -2176,7 +2050,7 @@ test_ring_closed_by_push (void)
   for (int i = 0; i < 2; i++)
     {
       waiters[i] = (GateWaiter){ TEST_HOLD_INIT, NULL, NULL };
-      tasks[i] = push_new (pools[i], gate_waiter_worker, &waiters[i]);
+      tasks[i] = test_pool_push_new (pools[i], gate_waiter_worker, &waiters[i]);
       test_gate_wait (&waiters[i].hold.entered);
     }
   waiters[0].awaited = tasks[1];
@@ -2184,7 +2058,7 @@ test_ring_closed_by_push (void)
   for (int i = 0; i < 2; i++)
     {
       test_gate_open (&waiters[i].hold.release);
-      poll_until (pool_parked (pools[i]) == 1);
+      test_poll_until (test_pool_stats (pools[i]).parked == 1);
     }
 
   if (!q_task_pool_push (pools[0], late, test_empty_worker, NULL, NULL, &error))
@@ -2206,13 +2080,13 @@ test_ring_closed_by_push (void)
       q_task_cancel (late);
     }
 
-  finish (tasks[0]);
-  finish (tasks[1]);
-  finish (late);
+  test_finish (tasks[0]);
+  test_finish (tasks[1]);
+  test_finish (late);
   g_clear_error (&waiters[0].error);
   g_clear_error (&waiters[1].error);
-  pool_drop (pools[0]);
-  pool_drop (pools[1]);
+  test_pool_drop (pools[0]);
+  test_pool_drop (pools[1]);
 }
 
 /* One that is helped waits for its helper. */
@@ -2228,11 +2102,11 @@ test_wait_for_helper (void)
 
   {
     TestHold hold = TEST_HOLD_INIT;
-    QTask *held = push_hold (pool, &hold);
+    QTask *held = test_pool_push_hold (pool, &hold);
 
-    push (pool, outer, wait_worker, inner, NULL);
-    push (pool, inner, wait_worker, outer, NULL);
-    release (held, &hold);
+    test_pool_push (pool, outer, test_wait_worker, inner, NULL);
+    test_pool_push (pool, inner, test_wait_worker, outer, NULL);
+    test_release (held, &hold);
   }
 
   test_run_until (NULL, q_task_get_completed (outer) && q_task_get_completed (inner));
@@ -2241,9 +2115,9 @@ test_wait_for_helper (void)
   g_clear_error (&error);
   g_assert_false (q_task_propagate_error (outer, &error));
   g_assert_no_error (error);
-  finish (outer);
-  finish (inner);
-  pool_drop (pool);
+  test_finish (outer);
+  test_finish (inner);
+  test_pool_drop (pool);
 }
 
 static gboolean
@@ -2266,24 +2140,24 @@ test_wait_in_serial_pool (void)
   TestReport report = TEST_REPORT_INIT;
   QTask *task, *done, *waiting;
 
-  done = push_new (pool, test_empty_worker, NULL);
+  done = test_pool_push_new (pool, test_empty_worker, NULL);
   test_run_until (NULL, q_task_get_completed (done));
 
   task = q_task_new (NULL, test_report_cb, &report, NULL);
-  push (pool, task, push_and_wait_worker, pool, NULL);
+  test_pool_push (pool, task, push_and_wait_worker, pool, NULL);
   test_run_until (NULL, report.called);
   g_assert_error (report.error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
   test_report_clear (&report);
-  finish (task);
+  test_finish (task);
 
   /* One that is over is no deadlock, and goes on. */
   waiting = q_task_new (NULL, test_report_cb, &report, NULL);
-  push (pool, waiting, wait_worker, done, NULL);
+  test_pool_push (pool, waiting, test_wait_worker, done, NULL);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
-  finish (waiting);
-  finish (done);
-  pool_drop (pool);
+  test_finish (waiting);
+  test_finish (done);
+  test_pool_drop (pool);
 }
 
 /* Also two pools further */
@@ -2295,12 +2169,12 @@ test_wait_in_serial_pool_for_other (void)
   TestReport report = TEST_REPORT_INIT;
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
 
-  push (pool, task, push_and_wait_worker, other, NULL);
+  test_pool_push (pool, task, push_and_wait_worker, other, NULL);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
-  finish (task);
-  pool_drop (pool);
-  pool_drop (other);
+  test_finish (task);
+  test_pool_drop (pool);
+  test_pool_drop (other);
 }
 
 static void
@@ -2320,7 +2194,7 @@ test_owner_waits_for_never_started (void)
   g_assert_cmpint (report.called, ==, 1);
   g_assert_true (q_task_wait (task, NULL, &error));
   g_assert_no_error (error);
-  finish (task);
+  test_finish (task);
 }
 
 /* The owner that waits hears of the progress, and is what the worker waits for. */
@@ -2354,14 +2228,14 @@ test_owner_waits_and_serves (void)
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
 
   g_signal_connect (task, "notify::progress", G_CALLBACK (open_at_progress_cb), &gate);
-  push (pool, task, progress_and_wait_worker, &gate, NULL);
+  test_pool_push (pool, task, progress_and_wait_worker, &gate, NULL);
   g_assert_true (q_task_wait (task, NULL, &error));
   g_assert_no_error (error);
   g_assert_cmpint (report.called, ==, 1);
   g_assert_no_error (report.error);
   g_assert_true (q_task_get_completed (task));
-  finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* A queue that is full, and the only one who could make space asks for some: it
@@ -2385,11 +2259,11 @@ test_wait_for_space_in_worker (gconstpointer serial)
   gint64 end_time;
 
   q_task_pool_set_max_queued (pool, 2);
-  held = push_hold (pool, &hold);
-  task = push_new (pool, wait_for_space_worker, pool);
-  queued = push_new (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  task = test_pool_push_new (pool, wait_for_space_worker, pool);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   q_task_pool_set_max_queued (pool, 1);
-  release (held, &hold);
+  test_release (held, &hold);
 
   end_time = g_get_monotonic_time () + 5 * G_TIME_SPAN_SECOND;
   while (!q_task_get_completed (task) && g_get_monotonic_time () < end_time)
@@ -2406,9 +2280,9 @@ test_wait_for_space_in_worker (gconstpointer serial)
   test_run_until (NULL, q_task_get_completed (task));
   if (q_task_propagate_error (task, &error))
     g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
-  finish (task);
-  finish (queued);
-  pool_drop (pool);
+  test_finish (task);
+  test_finish (queued);
+  test_pool_drop (pool);
 }
 
 /* A wait in a worker can be given up. */
@@ -2440,29 +2314,29 @@ test_wait_in_worker_given_up (void)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *task;
 
-  held = push_hold (other, &hold);
+  held = test_pool_push_hold (other, &hold);
   given_up.awaited = held;
   task = q_task_new (NULL, test_report_cb, &report, NULL);
-  push (pool, task, given_up_worker, &given_up, NULL);
-  poll_until (pool_parked (pool) == 1);
+  test_pool_push (pool, task, given_up_worker, &given_up, NULL);
+  test_poll_until (test_pool_stats (pool).parked == 1);
   g_cancellable_cancel (cancellable);
   test_run_until (NULL, report.called);
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   test_report_clear (&report);
-  finish (task);
+  test_finish (task);
 
   given_up.cancellable = NULL;
   given_up.end_time = g_get_monotonic_time () + 1000;
   task = q_task_new (NULL, test_report_cb, &report, NULL);
-  push (pool, task, given_up_worker, &given_up, NULL);
+  test_pool_push (pool, task, given_up_worker, &given_up, NULL);
   test_run_until (NULL, report.called);
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
   test_report_clear (&report);
-  finish (task);
+  test_finish (task);
 
-  release (held, &hold);
-  pool_drop (pool);
-  pool_drop (other);
+  test_release (held, &hold);
+  test_pool_drop (pool);
+  test_pool_drop (other);
 }
 
 /* A serial pool stays so while its worker waits. */
@@ -2475,10 +2349,10 @@ test_serial_pool_waits_alone (void)
   QTask *held, *waiting, *next;
   gint64 end_time;
 
-  held = push_hold (other, &hold);
-  waiting = push_new (pool, wait_worker, held);
-  poll_until (pool_parked (pool) == 1);
-  next = push_new (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (other, &hold);
+  waiting = test_pool_push_new (pool, test_wait_worker, held);
+  test_poll_until (test_pool_stats (pool).parked == 1);
+  next = test_pool_push_new (pool, test_empty_worker, NULL);
 
   end_time = g_get_monotonic_time () + 50 * 1000;
   while (g_get_monotonic_time () < end_time)
@@ -2488,11 +2362,11 @@ test_serial_pool_waits_alone (void)
     }
 
   test_gate_open (&hold.release);
-  finish (next);
-  finish (waiting);
-  finish (held);
-  pool_drop (pool);
-  pool_drop (other);
+  test_finish (next);
+  test_finish (waiting);
+  test_finish (held);
+  test_pool_drop (pool);
+  test_pool_drop (other);
 }
 
 /* One who waited for what was not started yet helps once it is, and then works again: its
@@ -2506,21 +2380,21 @@ test_helper_is_not_parked (void)
   QTask *waiting, *other, *task;
 
   task = q_task_new (NULL, NULL, NULL, NULL);
-  waiting = push_new (pool, wait_worker, task);
-  poll_until (pool_parked (pool) == 1);
-  other = push_hold (pool, &other_hold);
+  waiting = test_pool_push_new (pool, test_wait_worker, task);
+  test_poll_until (test_pool_stats (pool).parked == 1);
+  other = test_pool_push_hold (pool, &other_hold);
 
   /* The start wakes who waits, perhaps before there is something to help with; so does this. */
-  push (pool, task, test_hold_worker, &hold, NULL);
+  test_pool_push (pool, task, test_hold_worker, &hold, NULL);
   q_task_set_timeout (task, G_TIME_SPAN_HOUR);
   test_gate_wait (&hold.entered);
-  g_assert_cmpuint (pool_parked (pool), ==, 0);
+  g_assert_cmpuint (test_pool_stats (pool).parked, ==, 0);
 
   test_gate_open (&hold.release);
-  finish (waiting);
-  finish (task);
-  release (other, &other_hold);
-  pool_drop (pool);
+  test_finish (waiting);
+  test_finish (task);
+  test_release (other, &other_hold);
+  test_pool_drop (pool);
 }
 
 /* One that has helped is still a worker: it is told that it would wait for itself. */
@@ -2543,18 +2417,18 @@ test_oneself_after_helping (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *waiting, *awaited;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   awaited = q_task_new (NULL, NULL, NULL, NULL);
-  waiting = push_new (pool, wait_twice_worker, awaited);
-  push (pool, awaited, test_empty_worker, NULL, NULL);
-  release (held, &hold);
+  waiting = test_pool_push_new (pool, wait_twice_worker, awaited);
+  test_pool_push (pool, awaited, test_empty_worker, NULL, NULL);
+  test_release (held, &hold);
 
   test_run_until (NULL, q_task_get_completed (waiting) && q_task_get_completed (awaited));
   g_assert_true (q_task_propagate_error (waiting, &error));
   g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
-  finish (waiting);
-  finish (awaited);
-  pool_drop (pool);
+  test_finish (waiting);
+  test_finish (awaited);
+  test_pool_drop (pool);
 }
 
 /* What other code drives wakes who waits for it as what a worker does */
@@ -2563,15 +2437,15 @@ test_wait_for_driven (void)
 {
   QTaskPool *pool = q_task_pool_new ("driven", 1, 0);
   QTask *task = q_task_new (NULL, NULL, NULL, NULL);
-  QTask *waiting = push_new (pool, wait_worker, task);
+  QTask *waiting = test_pool_push_new (pool, test_wait_worker, task);
 
-  poll_until (pool_parked (pool) == 1);
+  test_poll_until (test_pool_stats (pool).parked == 1);
   q_task_complete (task);
   test_run_until (NULL, q_task_get_completed (waiting));
   g_assert_false (q_task_had_error (waiting));
-  finish (waiting);
-  finish (task);
-  pool_drop (pool);
+  test_finish (waiting);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* A worker with a context of its own, that waits for a task which it owns: what is called
@@ -2594,7 +2468,7 @@ progress_until_seen_worker (QTask *task,
   OwnerInWorker *self = data;
 
   /* By then it is parked. */
-  poll_until (pool_parked (self->pool) == 1);
+  test_poll_until (test_pool_stats (self->pool).parked == 1);
   q_task_set_progress (task, 0.5, NULL);
   test_gate_wait (&self->seen);
 
@@ -2609,7 +2483,7 @@ note_parked_cb (QTask *task,
   OwnerInWorker *self = data;
 
   self->n_notified++;
-  self->n_parked = MAX (self->n_parked, pool_parked (self->pool));
+  self->n_parked = MAX (self->n_parked, test_pool_stats (self->pool).parked);
   test_gate_open (&self->seen);
 }
 
@@ -2627,7 +2501,7 @@ owner_worker (QTask *task,
   g_main_context_push_thread_default (context);
   owned = q_task_new (NULL, NULL, NULL, NULL);
   g_signal_connect (owned, "notify::progress", G_CALLBACK (note_parked_cb), self);
-  push (self->other_pool, owned, progress_until_seen_worker, self, NULL);
+  test_pool_push (self->other_pool, owned, progress_until_seen_worker, self, NULL);
   waited = q_task_wait_until (owned, test_end_time (), NULL, error);
   g_assert_true (q_task_get_completed (owned));
   g_assert_finalize_object (owned);
@@ -2643,7 +2517,7 @@ test_owner_in_worker_is_not_parked (void)
   OwnerInWorker self = {
     q_task_pool_new ("owner", 1, 0), q_task_pool_new ("other", 1, 0), TEST_GATE_INIT, 0, 0
   };
-  QTask *task = push_new (self.pool, owner_worker, &self);
+  QTask *task = test_pool_push_new (self.pool, owner_worker, &self);
   g_autoptr (GError) error = NULL;
 
   test_run_until (NULL, q_task_get_completed (task));
@@ -2651,9 +2525,9 @@ test_owner_in_worker_is_not_parked (void)
   g_assert_no_error (error);
   g_assert_cmpint (self.n_notified, >=, 1);
   g_assert_cmpuint (self.n_parked, ==, 0);
-  finish (task);
-  pool_drop (self.pool);
-  pool_drop (self.other_pool);
+  test_finish (task);
+  test_pool_drop (self.pool);
+  test_pool_drop (self.other_pool);
 }
 
 /* A ring in which one waits by a synchronous run: whichever of the two comes last is told, and
@@ -2685,7 +2559,7 @@ sync_ring_outer_worker (QTask *task,
 static void
 test_ring_of_sync_run (void)
 {
-  int n = scaled (500);
+  int n = test_scaled (500);
 
   for (int i = 0; i < n; i++)
     {
@@ -2734,17 +2608,17 @@ test_no_ring_with_former_wait (void)
   QTask *task;
 
   former.other = q_task_new (NULL, test_report_cb, &report, NULL);
-  task = push_new (pool, former_waiter_worker, &former);
+  task = test_pool_push_new (pool, former_waiter_worker, &former);
   test_gate_wait (&former.hold.entered);
 
-  push (pool, former.other, wait_worker, task, NULL);
-  poll_until (pool_parked (pool) == 1 || q_task_poll (former.other) >= Q_TASK_STATE_FINISHED);
+  test_pool_push (pool, former.other, test_wait_worker, task, NULL);
+  test_poll_until (test_pool_stats (pool).parked == 1 || q_task_poll (former.other) >= Q_TASK_STATE_FINISHED);
   test_gate_open (&former.hold.release);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
-  finish (former.other);
-  finish (task);
-  pool_drop (pool);
+  test_finish (former.other);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* 7. Cancelling is prompt and safe */
@@ -2761,10 +2635,10 @@ test_withdrawn (gconstpointer given)
   QTaskPoolStats stats = { 0 };
   QTask *held, *task;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   task = g_object_new (Q_TYPE_TASK, "cancellable", given ? cancellable : NULL, NULL);
   q_task_set_func (task, test_report_cb, &report, NULL);
-  push (pool, task, test_hold_worker, &fate, test_fate_notify);
+  test_pool_push (pool, task, test_hold_worker, &fate, test_fate_notify);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_QUEUED);
 
   if (given)
@@ -2783,9 +2657,9 @@ test_withdrawn (gconstpointer given)
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   test_report_clear (&report);
   test_assert_destroyed_here (&fate);
-  finish (task);
-  release (held, &hold);
-  pool_drop (pool);
+  test_finish (task);
+  test_release (held, &hold);
+  test_pool_drop (pool);
 }
 
 /* A loop that sleeps is woken by a withdrawal in another thread. */
@@ -2818,9 +2692,9 @@ test_withdrawal_wakes (void)
   QTask *held, *task;
   GThread *thread;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   task = q_task_new (NULL, test_report_cb, &report, NULL);
-  push (pool, task, test_empty_worker, NULL, NULL);
+  test_pool_push (pool, task, test_empty_worker, NULL, NULL);
 
   {
     gpointer both[2] = { task, &gate };
@@ -2834,9 +2708,9 @@ test_withdrawal_wakes (void)
 
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   test_report_clear (&report);
-  finish (task);
-  release (held, &hold);
-  pool_drop (pool);
+  test_finish (task);
+  test_release (held, &hold);
+  test_pool_drop (pool);
 }
 
 typedef struct
@@ -2879,7 +2753,7 @@ test_run_cancelled (gconstpointer async)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *tasks[5];
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 5; i++)
     {
       if (async != NULL)
@@ -2892,7 +2766,7 @@ test_run_cancelled (gconstpointer async)
       g_assert_true (q_task_get_run_cancelled (tasks[i]));
       q_task_set_priority (tasks[i], i);
       q_task_set_task_data (tasks[i], GINT_TO_POINTER (i), NULL);
-      push (pool, tasks[i], sequence_worker, &sequence, NULL);
+      test_pool_push (pool, tasks[i], sequence_worker, &sequence, NULL);
     }
 
   if (async != NULL)
@@ -2901,7 +2775,7 @@ test_run_cancelled (gconstpointer async)
     q_task_cancel (tasks[3]);
   g_assert_cmpint (q_task_poll (tasks[3]), ==, Q_TASK_STATE_QUEUED);
 
-  release (held, &hold);
+  test_release (held, &hold);
   for (int i = 0; i < 5; i++)
     test_run_until (NULL, q_task_get_completed (tasks[i]));
   g_assert_cmpint (sequence.n, ==, 5);
@@ -2912,8 +2786,8 @@ test_run_cancelled (gconstpointer async)
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
 
   for (int i = 0; i < 5; i++)
-    finish (tasks[i]);
-  pool_drop (pool);
+    test_finish (tasks[i]);
+  test_pool_drop (pool);
 }
 
 /* A worker that runs is told by its cancellable, whoever cancelled. */
@@ -2928,7 +2802,7 @@ test_running_is_told (gconstpointer given)
 
   task = g_object_new (Q_TYPE_TASK, "cancellable", given ? cancellable : NULL, NULL);
   q_task_set_func (task, test_report_cb, &report, NULL);
-  push (pool, task, test_stoppable_worker, &hold, NULL);
+  test_pool_push (pool, task, test_stoppable_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_RUNNING);
   g_assert_false (q_task_is_cancelled (task));
@@ -2943,8 +2817,8 @@ test_running_is_told (gconstpointer given)
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   test_report_clear (&report);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
-  finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* What others share is not cancelled by a task that stops on its own. */
@@ -2960,13 +2834,13 @@ test_shared_cancellable (gconstpointer data)
   QTask *task, *other;
 
   other = q_task_new_async (NULL, shared, NULL, NULL);
-  push (pool, other, test_hold_worker, &hold, NULL);
+  test_pool_push (pool, other, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
 
   task = q_task_new_async (NULL, shared, test_report_async_cb, &report);
   if (by_timeout)
     q_task_set_timeout (task, 1000);
-  push (pool, task, test_stoppable_worker, &stopping, NULL);
+  test_pool_push (pool, task, test_stoppable_worker, &stopping, NULL);
   test_gate_wait (&stopping.entered);
   if (!by_timeout)
     q_task_cancel (task);
@@ -2981,14 +2855,14 @@ test_shared_cancellable (gconstpointer data)
   g_assert_true (q_task_get_cancellable (task) == shared);
   g_assert_true (g_cancellable_is_cancelled (q_task_get_stop_cancellable (task)));
   g_assert_false (q_task_is_cancelled (other));
-  finish (task);
+  test_finish (task);
 
   test_gate_open (&hold.release);
   test_run_until (NULL, q_task_get_completed (other));
   g_assert_false (q_task_propagate_error (other, &error));
   g_assert_no_error (error);
-  finish (other);
-  pool_drop (pool);
+  test_finish (other);
+  test_pool_drop (pool);
 }
 
 /* Cancelling in places where a lock might be held */
@@ -3026,7 +2900,7 @@ test_cancel_in_handler (gconstpointer data)
   QTask *held = NULL, *task;
 
   if (!running)
-    held = push_hold (pool, &hold);
+    held = test_pool_push_hold (pool, &hold);
 
   task = g_object_new (Q_TYPE_TASK, "cancellable", cancellable, NULL);
   given.task = own.task = task;
@@ -3034,7 +2908,7 @@ test_cancel_in_handler (gconstpointer data)
   q_task_set_return_on_cancel (task, returns);
   g_cancellable_connect (cancellable, G_CALLBACK (cancel_inside_handler_cb), &given, NULL);
   g_cancellable_connect (q_task_get_stop_cancellable (task), G_CALLBACK (cancel_inside_handler_cb), &own, NULL);
-  push (pool, task, test_stoppable_worker, &stopping, NULL);
+  test_pool_push (pool, task, test_stoppable_worker, &stopping, NULL);
   if (running)
     test_gate_wait (&stopping.entered);
 
@@ -3045,11 +2919,11 @@ test_cancel_in_handler (gconstpointer data)
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   test_report_clear (&report);
   if (held != NULL)
-    release (held, &hold);
+    test_release (held, &hold);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
   test_run_pending (NULL);
-  finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 static void
@@ -3074,13 +2948,13 @@ test_cancel_in_callback (void)
 
   task = g_object_new (Q_TYPE_TASK, "cancellable", cancellable, NULL);
   q_task_set_func (task, cancel_inside_cb, &inside, NULL);
-  push (pool, task, test_empty_worker, NULL, NULL);
+  test_pool_push (pool, task, test_empty_worker, NULL, NULL);
   test_run_until (NULL, inside.n_cancelled);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_FINISHED);
   test_run_pending (NULL);
   g_assert_cmpint (inside.n_cancelled, ==, 1);
-  finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* A handler that is at work in another thread, and waits for the owner, does not
@@ -3117,7 +2991,7 @@ test_no_wait_for_handlers (void)
   g_cancellable_connect (cancellable, G_CALLBACK (slow_handler_cb), &slow, NULL);
   task = g_object_new (Q_TYPE_TASK, "cancellable", cancellable, NULL);
   q_task_set_func (task, test_report_cb, &report, NULL);
-  push (pool, task, test_hold_worker, &hold, NULL);
+  test_pool_push (pool, task, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
 
   thread = g_thread_new ("cancel", cancel_thread, cancellable);
@@ -3127,9 +3001,9 @@ test_no_wait_for_handlers (void)
   test_report_clear (&report);
   test_gate_open (&slow.go_on);
   g_thread_join (thread);
-  finish (task);
+  test_finish (task);
   g_assert_finalize_object (cancellable);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* One that runs though it was cancelled, before it was pushed, is the first to run, too. */
@@ -3142,16 +3016,16 @@ test_run_cancelled_before (void)
   QTask *tasks[2], *held;
   int n_ran = 0;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 2; i++)
     {
       tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
       q_task_set_run_cancelled (tasks[i], TRUE);
       if (i == 1)
         q_task_cancel (tasks[i]);
-      push (pool, tasks[i], count_worker, &n_ran, NULL);
+      test_pool_push (pool, tasks[i], test_count_worker, &n_ran, NULL);
     }
-  release (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, reports[0].called && reports[1].called);
   g_assert_cmpint (n_ran, ==, 2);
   g_assert_cmpint (reports[1].serial, <, reports[0].serial);
@@ -3159,9 +3033,9 @@ test_run_cancelled_before (void)
   for (int i = 0; i < 2; i++)
     {
       test_report_clear (&reports[i]);
-      finish (tasks[i]);
+      test_finish (tasks[i]);
     }
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Hammered: a cancel at each edge of the life of a task, by its own means or the
@@ -3218,7 +3092,7 @@ test_cancel_hammered (gconstpointer data)
   int how = GPOINTER_TO_INT (data);
   gboolean given = (how & 1) != 0, run_cancelled = (how & 2) != 0, returns = (how & 4) != 0;
   QTaskPool *pool = q_task_pool_new ("hammered", 1, 0);
-  CancelRace race = { .n_rounds = scaled (3000) };
+  CancelRace race = { .n_rounds = test_scaled (3000) };
   int n_cancelled = 0, n_run = 0;
   GThread *thread;
 
@@ -3244,12 +3118,12 @@ test_cancel_hammered (gconstpointer data)
       /* While it is pushed, while it is queued and begins, while it completes */
       if (when == 0)
         pthread_barrier_wait (&race.begin);
-      push (pool, race.task, check_worker, &n_ran, NULL);
+      test_pool_push (pool, race.task, check_worker, &n_ran, NULL);
       if (when == 1)
         pthread_barrier_wait (&race.begin);
       if (when == 2)
         {
-          poll_until (q_task_poll (race.task) != Q_TASK_STATE_QUEUED);
+          test_poll_until (q_task_poll (race.task) != Q_TASK_STATE_QUEUED);
           pthread_barrier_wait (&race.begin);
         }
 
@@ -3284,7 +3158,7 @@ test_cancel_hammered (gconstpointer data)
   g_test_message ("Of %d, %d ran and %d were cancelled", race.n_rounds, n_run, n_cancelled);
   if (run_cancelled && !returns)
     g_assert_cmpint (n_run, ==, race.n_rounds);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* A cancel while the task is being pushed to a pool whose one thread is at work: it never runs,
@@ -3314,7 +3188,7 @@ pushing_thread (gpointer data)
       for (int j = 0; j < N_RACED; j++)
         {
           test_meet (&race->n_there, 2 * (i * N_RACED + j + 1));
-          push (race->pool, race->tasks[j], check_worker, &race->n_ran, NULL);
+          test_pool_push (race->pool, race->tasks[j], check_worker, &race->n_ran, NULL);
         }
       pthread_barrier_wait (&race->end);
     }
@@ -3350,14 +3224,14 @@ static void
 test_cancel_while_pushed (void)
 {
   PushRace race = {
-    .pool = q_task_pool_new ("pushed", 1, 0), .n_rounds = scaled (20000) / N_RACED + 1
+    .pool = q_task_pool_new ("pushed", 1, 0), .n_rounds = test_scaled (20000) / N_RACED + 1
   };
   TestHold hold = TEST_HOLD_INIT;
   int n_called = 0;
   GThread *threads[2];
   QTask *held;
 
-  held = push_hold (race.pool, &hold);
+  held = test_pool_push_hold (race.pool, &hold);
   pthread_barrier_init (&race.begin, NULL, 3);
   pthread_barrier_init (&race.end, NULL, 3);
   threads[0] = g_thread_new ("push", pushing_thread, &race);
@@ -3381,7 +3255,7 @@ test_cancel_while_pushed (void)
       for (int j = 0; j < N_RACED; j++)
         {
           g_assert_cmpint (q_task_poll (race.tasks[j]), ==, Q_TASK_STATE_STOPPED);
-          finish (race.tasks[j]);
+          test_finish (race.tasks[j]);
         }
     }
 
@@ -3389,9 +3263,9 @@ test_cancel_while_pushed (void)
     g_thread_join (threads[i]);
   pthread_barrier_destroy (&race.begin);
   pthread_barrier_destroy (&race.end);
-  release (held, &hold);
+  test_release (held, &hold);
   g_assert_cmpint (race.n_ran, ==, 0);
-  pool_drop (race.pool);
+  test_pool_drop (race.pool);
 }
 
 /* A cancel while the pool takes the task out of its queue: it runs, or it does not and is stopped.
@@ -3454,7 +3328,7 @@ static void
 test_cancel_while_taken (void)
 {
   QTaskPool *pool = q_task_pool_new ("taken", 1, 0);
-  TakeRace race = { .n_rounds = scaled (3000) / N_RACED + 1 };
+  TakeRace race = { .n_rounds = test_scaled (3000) / N_RACED + 1 };
   int n_called = 0, n_ran = 0, n_stopped = 0;
   GThread *thread;
 
@@ -3466,26 +3340,26 @@ test_cancel_while_taken (void)
   for (int i = 0; i < race.n_rounds; i++)
     {
       TestHold hold = TEST_HOLD_INIT;
-      QTask *held = push_hold (pool, &hold);
+      QTask *held = test_pool_push_hold (pool, &hold);
 
       for (int j = 0; j < N_RACED; j++)
         {
           g_autoptr (QTask) before = q_task_new (NULL, count_cb, &n_called, NULL);
 
-          push (pool, before, meeting_worker, &race, NULL);
+          test_pool_push (pool, before, meeting_worker, &race, NULL);
           race.tasks[j] = q_task_new (NULL, count_cb, &n_called, NULL);
           race.delays[j] = g_test_rand_int_range (0, 1000);
-          push (pool, race.tasks[j], check_worker, &n_ran, NULL);
+          test_pool_push (pool, race.tasks[j], check_worker, &n_ran, NULL);
         }
       pthread_barrier_wait (&race.begin);
-      release (held, &hold);
+      test_release (held, &hold);
       pthread_barrier_wait (&race.end);
 
       test_run_until (NULL, n_called == (i + 1) * 2 * N_RACED);
       for (int j = 0; j < N_RACED; j++)
         {
           n_stopped += q_task_poll (race.tasks[j]) == Q_TASK_STATE_STOPPED;
-          finish (race.tasks[j]);
+          test_finish (race.tasks[j]);
         }
     }
 
@@ -3493,7 +3367,7 @@ test_cancel_while_taken (void)
   pthread_barrier_destroy (&race.begin);
   pthread_barrier_destroy (&race.end);
   g_test_message ("Of %d, %d ran and %d were stopped", race.n_rounds * N_RACED, n_ran, n_stopped);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* The owner waits, and somebody cancels: the wait ends, with the callback called, while
@@ -3505,7 +3379,7 @@ test_cancel_while_owner_waits (gconstpointer data)
   gboolean run_cancelled = (GPOINTER_TO_INT (data) & 1) != 0;
   gboolean returns = (GPOINTER_TO_INT (data) & 2) != 0;
   QTaskPool *pool = q_task_pool_new ("waited", 1, 0);
-  CancelRace race = { .n_rounds = scaled (3000) };
+  CancelRace race = { .n_rounds = test_scaled (3000) };
   TestHold hold = TEST_HOLD_INIT;
   int n_called = 0, n_run = 0;
   QTask *held = NULL;
@@ -3513,7 +3387,7 @@ test_cancel_while_owner_waits (gconstpointer data)
 
   /* Those that run although they were cancelled stay in the queue all the time. */
   if (!run_cancelled || returns)
-    held = push_hold (pool, &hold);
+    held = test_pool_push_hold (pool, &hold);
 
   pthread_barrier_init (&race.begin, NULL, 2);
   pthread_barrier_init (&race.end, NULL, 2);
@@ -3528,7 +3402,7 @@ test_cancel_while_owner_waits (gconstpointer data)
       q_task_set_priority (race.task, g_test_rand_int_range (-5, 5));
       q_task_set_run_cancelled (race.task, run_cancelled);
       q_task_set_return_on_cancel (race.task, returns);
-      push (pool, race.task, check_worker, &n_run, NULL);
+      test_pool_push (pool, race.task, check_worker, &n_run, NULL);
       pthread_barrier_wait (&race.begin);
       g_assert_true (q_task_wait (race.task, NULL, &error));
       g_assert_no_error (error);
@@ -3542,30 +3416,30 @@ test_cancel_while_owner_waits (gconstpointer data)
   pthread_barrier_destroy (&race.begin);
   pthread_barrier_destroy (&race.end);
   if (held != NULL)
-    release (held, &hold);
+    test_release (held, &hold);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
   test_run_pending (NULL);
   g_assert_cmpint (n_called, ==, race.n_rounds);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Many queued ones, cancelled in another order than they came in */
 static void
 test_cancel_many_queued (void)
 {
-  int n = scaled (50000);
+  int n = test_scaled (50000);
   QTaskPool *pool = q_task_pool_new ("many", 1, 0);
   g_autofree QTask **tasks = g_new0 (QTask *, n);
   TestHold hold = TEST_HOLD_INIT;
   int n_called = 0, n_ran = 0;
   QTask *held;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < n; i++)
     {
       tasks[i] = q_task_new (NULL, count_cb, &n_called, NULL);
       q_task_set_priority (tasks[i], (int) ((guint) i * 2654435761u));
-      push (pool, tasks[i], count_worker, &n_ran, NULL);
+      test_pool_push (pool, tasks[i], test_count_worker, &n_ran, NULL);
     }
   for (int i = n - 1; i > 0; i--)
     {
@@ -3584,8 +3458,8 @@ test_cancel_many_queued (void)
     }
   test_run_until (NULL, n_called == n);
   g_assert_cmpint (n_ran, ==, 0);
-  release (held, &hold);
-  pool_drop (pool);
+  test_release (held, &hold);
+  test_pool_drop (pool);
 }
 
 /* Cancelling a task that is over, or never began, is nothing special. */
@@ -3601,55 +3475,41 @@ test_cancel_before_and_after (void)
   task = q_task_new (NULL, test_report_cb, &report, NULL);
   q_task_cancel (task);
   q_task_cancel (task);
-  push (pool, task, count_worker, &n_ran, NULL);
+  test_pool_push (pool, task, test_count_worker, &n_ran, NULL);
   g_assert_cmpint (report.called, ==, 0);
   test_run_until (NULL, report.called);
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   test_report_clear (&report);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
-  finish (task);
+  test_finish (task);
 
   /* By the given one, whose handlers are not called any more */
   task = g_object_new (Q_TYPE_TASK, "cancellable", given, NULL);
   q_task_set_func (task, test_report_cb, &report, NULL);
   g_cancellable_cancel (given);
-  push (pool, task, count_worker, &n_ran, NULL);
+  test_pool_push (pool, task, test_count_worker, &n_ran, NULL);
   g_assert_cmpint (report.called, ==, 0);
   test_run_until (NULL, report.called);
   g_assert_error (report.error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
   test_report_clear (&report);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
-  finish (task);
+  test_finish (task);
 
   task = q_task_new (NULL, test_report_cb, &report, NULL);
-  push (pool, task, count_worker, &n_ran, NULL);
+  test_pool_push (pool, task, test_count_worker, &n_ran, NULL);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
   q_task_cancel (task);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_FINISHED);
   test_run_pending (NULL);
   g_assert_cmpint (report.called, ==, 1);
-  finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* 8. Can be bounded */
-
-static int
-count_descriptors (void)
-{
-  DIR *dir = opendir ("/proc/self/fd");
-  int n = 0;
-
-  g_assert_nonnull (dir);
-  while (readdir (dir) != NULL)
-    n++;
-  closedir (dir);
-
-  return n;
-}
 
 static void
 test_no_descriptors (void)
@@ -3666,12 +3526,12 @@ test_no_descriptors (void)
 
   /* The context of the owner has one. */
   g_main_context_iteration (NULL, FALSE);
-  n_before = count_descriptors ();
+  n_before = test_count_descriptors ();
 
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    tasks[i] = push_new (pool, test_hold_worker, &hold);
+    tasks[i] = test_pool_push_new (pool, test_hold_worker, &hold);
   test_gate_wait_for (&hold.entered, N_THREADS);
-  g_assert_cmpint (count_descriptors (), ==, n_before);
+  g_assert_cmpint (test_count_descriptors (), ==, n_before);
 
   q_task_cancel (tasks[0]);
   q_task_set_timeout (tasks[1], G_TIME_SPAN_HOUR);
@@ -3679,13 +3539,13 @@ test_no_descriptors (void)
   g_assert_nonnull (q_task_get_stop_cancellable (tasks[3]));
   g_assert_false (q_task_wait_until (tasks[4], g_get_monotonic_time () + 100, NULL, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
-  g_assert_cmpint (count_descriptors (), ==, n_before);
+  g_assert_cmpint (test_count_descriptors (), ==, n_before);
 
   test_gate_open (&hold.release);
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    finish (tasks[i]);
-  g_assert_cmpint (count_descriptors (), ==, n_before);
-  pool_drop (pool);
+    test_finish (tasks[i]);
+  g_assert_cmpint (test_count_descriptors (), ==, n_before);
+  test_pool_drop (pool);
 }
 
 /* A full queue refuses, and loses nothing. */
@@ -3697,13 +3557,13 @@ test_bounded_queue (void)
   int n_called = 0, n_refused = 0, n_ran = 0, n_destroyed = 0;
   QTask *held;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 100; i++)
     {
       g_autoptr (QTask) task = q_task_new (NULL, count_cb, &n_called, NULL);
       g_autoptr (GError) error = NULL;
 
-      if (!q_task_pool_push (pool, task, count_worker, &n_ran, NULL, &error))
+      if (!q_task_pool_push (pool, task, test_count_worker, &n_ran, NULL, &error))
         {
           g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
           n_refused++;
@@ -3712,11 +3572,11 @@ test_bounded_queue (void)
     }
 
   g_assert_cmpint (n_refused, ==, 90);
-  release (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, n_called == 100);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 10);
   g_assert_cmpint (n_destroyed, ==, 0);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* A million of different priorities, over all of their range */
@@ -3740,7 +3600,7 @@ in_order_worker (QTask *task,
 static void
 test_million_priorities (void)
 {
-  int n = scaled (1000000);
+  int n = test_scaled (1000000);
   QTaskPool *pool = q_task_pool_new ("million", 1, 0);
   TestHold hold = TEST_HOLD_INIT;
   int n_called = 0, n_ran = 0;
@@ -3748,23 +3608,23 @@ test_million_priorities (void)
   QTask *held;
 
   n_out_of_order = 0;
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < n; i++)
     {
       g_autoptr (QTask) task = q_task_new (NULL, count_cb, &n_called, NULL);
 
       /* Odd, so no two are the same */
       q_task_set_priority (task, (int) ((guint) i * 2654435761u));
-      push (pool, task, in_order_worker, &n_ran, NULL);
+      test_pool_push (pool, task, in_order_worker, &n_ran, NULL);
     }
   g_test_message ("%d were queued in %d ms", n, (int) ((g_get_monotonic_time () - begin) / 1000));
 
-  release (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, n_called == n);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, n);
   g_assert_cmpint (g_atomic_int_get (&n_out_of_order), ==, 0);
   g_test_message ("and had completed after %d ms", (int) ((g_get_monotonic_time () - begin) / 1000));
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* 11. A context may go first */
@@ -3827,13 +3687,13 @@ test_context_goes_while_queued (gconstpointer keeps)
   ShortContext context;
   QTask *held, *task;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
 
   short_context_init (&context);
   task = handed_make (handed);
   g_assert_true (q_task_get_context (task) == context.context);
   q_task_set_result_pointer (task, &handed->result, test_fate_notify);
-  push (pool, task, handed_worker, handed, handed_worker_data_destroy);
+  test_pool_push (pool, task, handed_worker, handed, handed_worker_data_destroy);
   g_clear_object (&handed->given);
   g_main_context_pop_thread_default (context.context);
   if (!keeps)
@@ -3862,8 +3722,8 @@ test_context_goes_while_queued (gconstpointer keeps)
   g_assert_cmpint (handed->called, ==, 0);
   g_assert_cmpint (test_gate_get_count (&handed->hold.entered), ==, 0);
   handed_free (handed);
-  release (held, &hold);
-  pool_drop (pool);
+  test_release (held, &hold);
+  test_pool_drop (pool);
 }
 
 /* Nor does one run that would run though it was cancelled */
@@ -3877,19 +3737,19 @@ test_context_goes_while_queued_to_run (void)
   int n_ran = 0;
   QTask *held, *task;
 
-  held = push_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
 
   short_context_init (&context);
   task = q_task_new_async (NULL, NULL, test_report_async_cb, &report);
   g_assert_true (q_task_get_run_cancelled (task));
-  push (pool, task, count_worker, &n_ran, NULL);
+  test_pool_push (pool, task, test_count_worker, &n_ran, NULL);
   g_main_context_pop_thread_default (context.context);
   short_context_end (&context, NULL);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_STOPPED);
   g_assert_finalize_object (task);
 
-  release (held, &hold);
-  pool_drop (pool);
+  test_release (held, &hold);
+  test_pool_drop (pool);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
   g_assert_cmpint (report.called, ==, 0);
 }
@@ -3906,12 +3766,12 @@ test_context_goes_alone (void)
 
   for (int i = 0; i < 2; i++)
     tasks[i] = q_task_new (NULL, test_report_cb, &reports[i], NULL);
-  push (pool, tasks[0], test_hold_worker, &hold, NULL);
+  test_pool_push (pool, tasks[0], test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
-  push (pool, tasks[1], test_empty_worker, NULL, NULL);
+  test_pool_push (pool, tasks[1], test_empty_worker, NULL, NULL);
 
   short_context_init (&context);
-  task = push_new (pool, test_empty_worker, NULL);
+  task = test_pool_push_new (pool, test_empty_worker, NULL);
   g_main_context_pop_thread_default (context.context);
   short_context_end (&context, NULL);
   g_assert_finalize_object (task);
@@ -3923,9 +3783,9 @@ test_context_goes_alone (void)
     {
       test_run_until (NULL, reports[i].called);
       g_assert_no_error (reports[i].error);
-      finish (tasks[i]);
+      test_finish (tasks[i]);
     }
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* A notification that waits for its time holds the task no longer. */
@@ -3978,7 +3838,7 @@ test_context_goes_while_running (gconstpointer keeps)
 
   short_context_init (&context);
   task = handed_make (handed);
-  push (pool, task, handed_stoppable_worker, handed, handed_worker_data_destroy);
+  test_pool_push (pool, task, handed_stoppable_worker, handed, handed_worker_data_destroy);
   g_clear_object (&handed->given);
   g_main_context_pop_thread_default (context.context);
   if (!keeps)
@@ -4010,7 +3870,7 @@ test_context_goes_while_running (gconstpointer keeps)
   handed_assert_released_once (handed);
   g_assert_cmpint (handed->called, ==, 0);
   handed_free (handed);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* The worker was at its end, and its completion on its way. */
@@ -4042,7 +3902,7 @@ test_context_goes_and_is_forgotten (void)
 
   short_context_init (&context);
   task = q_task_new (NULL, NULL, NULL, NULL);
-  push (pool, task, test_hold_worker, &data, make_task_and_notify);
+  test_pool_push (pool, task, test_hold_worker, &data, make_task_and_notify);
   test_gate_wait (&data.hold.entered);
   g_main_context_pop_thread_default (context.context);
   g_object_unref (task);
@@ -4055,10 +3915,10 @@ test_context_goes_and_is_forgotten (void)
 
   /* The thread goes on. */
   task = q_task_new (NULL, test_report_cb, &report, NULL);
-  push (pool, task, test_empty_worker, NULL, NULL);
+  test_pool_push (pool, task, test_empty_worker, NULL, NULL);
   test_run_until (NULL, report.called);
   g_object_unref (task);
-  pool_drop (pool);
+  test_pool_drop (pool);
   test_run_pending (NULL);
 }
 
@@ -4072,7 +3932,7 @@ test_context_goes_before_callback (gconstpointer keeps)
 
   short_context_init (&context);
   task = handed_make (handed);
-  push (pool, task, handed_worker, handed, handed_worker_data_destroy);
+  test_pool_push (pool, task, handed_worker, handed, handed_worker_data_destroy);
   g_clear_object (&handed->given);
   g_main_context_pop_thread_default (context.context);
   if (!keeps)
@@ -4087,7 +3947,7 @@ test_context_goes_before_callback (gconstpointer keeps)
   handed_assert_released_once (handed);
   g_assert_cmpint (handed->called, ==, 0);
   handed_free (handed);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* The last reference was on its way to an owner that went. */
@@ -4134,7 +3994,7 @@ test_context_goes_before_start (void)
   g_assert_true (q_task_is_cancelled (task));
   g_assert_true (g_cancellable_is_cancelled (q_task_get_stop_cancellable (task)));
 
-  push (pool, task, test_empty_worker, &fates[1], test_fate_notify);
+  test_pool_push (pool, task, test_empty_worker, &fates[1], test_fate_notify);
   g_assert_true (q_task_wait (task, NULL, &error));
   g_assert_no_error (error);
   g_assert_true (q_task_propagate_error (task, &error));
@@ -4143,7 +4003,7 @@ test_context_goes_before_start (void)
   test_fate_wait (&fates[0]);
   test_fate_wait (&fates[1]);
   g_assert_cmpint (report.called, ==, 0);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* A context that lives, but that nobody iterates, keeps what it has. */
@@ -4158,7 +4018,7 @@ test_idle_context_keeps (void)
   g_main_context_push_thread_default (context);
   task = handed_make (handed);
   g_main_context_pop_thread_default (context);
-  push (pool, task, handed_worker, handed, handed_worker_data_destroy);
+  test_pool_push (pool, task, handed_worker, handed, handed_worker_data_destroy);
   g_clear_object (&handed->given);
   test_gate_open (&handed->hold.release);
   unref_elsewhere (task);
@@ -4178,7 +4038,7 @@ test_idle_context_keeps (void)
   handed_assert_released_in (handed, g_thread_self ());
   g_assert_cmpint (handed->called, ==, 1);
   handed_free (handed);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Others that wait for the task hear of it. */
@@ -4218,7 +4078,7 @@ test_context_goes_while_waited_for (void)
   short_context_init (&context);
   task = q_task_new (NULL, NULL, NULL, NULL);
   g_main_context_pop_thread_default (context.context);
-  push (pool, task, test_hold_worker, &hold, NULL);
+  test_pool_push (pool, task, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
 
   thread = g_thread_new ("waits", wait_thread, task);
@@ -4233,7 +4093,7 @@ test_context_goes_while_waited_for (void)
   test_gate_open (&hold.release);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
   g_object_unref (task);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Pains */
@@ -4247,15 +4107,15 @@ test_pain_worker_closure (void)
   ErrorAndResult both = { TEST_FATE_INIT, FALSE };
 
   /* A function, its data, and how to release them: nothing goes through the task. */
-  push (pool, task, test_empty_worker, &fate, test_fate_notify);
-  finish (task);
+  test_pool_push (pool, task, test_empty_worker, &fate, test_fate_notify);
+  test_finish (task);
   test_assert_destroyed_here (&fate);
 
   task = q_task_new (NULL, NULL, NULL, NULL);
   q_task_run_in_thread (task, test_empty_worker, &both.result, test_fate_notify);
-  finish (task);
+  test_finish (task);
   test_assert_destroyed_here (&both.result);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Strangers fill the shared pool; a pool of one's own is not concerned. */
@@ -4274,12 +4134,12 @@ test_pain_strangers (void)
   test_gate_wait_for (&hold.entered, (int) G_N_ELEMENTS (strangers));
 
   for (int i = 0; i < 100; i++)
-    finish (push_new (pool, test_empty_worker, NULL));
+    test_finish (test_pool_push_new (pool, test_empty_worker, NULL));
 
   test_gate_open (&hold.release);
   for (guint i = 0; i < G_N_ELEMENTS (strangers); i++)
-    finish (strangers[i]);
-  pool_drop (pool);
+    test_finish (strangers[i]);
+  test_pool_drop (pool);
 }
 
 /* A pool that is closed, dropped and at work, again and again */
@@ -4296,7 +4156,7 @@ unref_pool_worker (QTask *task,
 static void
 test_pain_shutdown (void)
 {
-  for (int i = 0; i < scaled (200); i++)
+  for (int i = 0; i < test_scaled (200); i++)
     {
       QTaskPool *pool = q_task_pool_new ("short", 3, 0);
       TestFate fate = TEST_FATE_INIT;
@@ -4308,7 +4168,7 @@ test_pain_shutdown (void)
         {
           g_autoptr (QTask) task = q_task_new (NULL, count_cb, &n_called, NULL);
 
-          push (pool, task, test_empty_worker, NULL, NULL);
+          test_pool_push (pool, task, test_empty_worker, NULL, NULL);
         }
 
       switch (i % 4)
@@ -4334,7 +4194,7 @@ test_pain_shutdown (void)
             g_autoptr (QTask) task = q_task_new (NULL, NULL, NULL, NULL);
 
             g_object_ref (pool);
-            push (pool, task, unref_pool_worker, pool, NULL);
+            test_pool_push (pool, task, unref_pool_worker, pool, NULL);
             g_object_unref (pool);
           }
         }
@@ -4348,14 +4208,14 @@ test_pain_shutdown (void)
 static void
 test_pain_progress_flood (void)
 {
-  int n = scaled (200000);
+  int n = test_scaled (200000);
   QTaskPool *pool = q_task_pool_new ("flood", 1, 0);
   ProgressLog log = { 0 };
   QTask *task = q_task_new (NULL, progress_done_cb, &log, NULL);
   gint64 begin = g_get_monotonic_time (), n_most;
 
   g_signal_connect (task, "notify::progress", G_CALLBACK (progress_notify_cb), &log);
-  push (pool, task, progress_worker, GINT_TO_POINTER (n), NULL);
+  test_pool_push (pool, task, progress_worker, GINT_TO_POINTER (n), NULL);
   test_run_until (NULL, log.called);
   n_most = (g_get_monotonic_time () - begin) / 16000 + 2;
   g_test_message ("%d notifications of %d", log.n_notified, n);
@@ -4363,36 +4223,36 @@ test_pain_progress_flood (void)
   g_assert_cmpint (log.n_notified, <=, n_most);
   g_assert_cmpfloat (log.fraction, ==, 1.0);
   g_assert_false (log.after_callback);
-  finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* A pool that is stopped tells each of its tasks, at once. */
 static void
 test_pain_stop_loses (void)
 {
-  int n = scaled (5000);
+  int n = test_scaled (5000);
   QTaskPool *pool = q_task_pool_new ("stopped", 2, 0);
   TestHold hold = TEST_HOLD_INIT;
   int n_called = 0, n_ran = 0;
   QTask *running[2];
 
   for (int i = 0; i < 2; i++)
-    running[i] = push_new (pool, test_stoppable_worker, &hold);
+    running[i] = test_pool_push_new (pool, test_stoppable_worker, &hold);
   test_gate_wait_for (&hold.entered, 2);
   for (int i = 0; i < n; i++)
     {
       g_autoptr (QTask) task = q_task_new (NULL, count_cb, &n_called, NULL);
 
-      push (pool, task, count_worker, &n_ran, NULL);
+      test_pool_push (pool, task, test_count_worker, &n_ran, NULL);
     }
 
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_STOP, NULL, NULL));
-  finish (running[0]);
-  finish (running[1]);
+  test_finish (running[0]);
+  test_finish (running[1]);
   test_run_until (NULL, n_called == n);
   g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -4407,9 +4267,9 @@ test_pain_invisible (void)
 
   held = q_task_new (NULL, NULL, NULL, NULL);
   q_task_set_name (held, "at work");
-  push (pool, held, test_hold_worker, &hold, NULL);
+  test_pool_push (pool, held, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
-  queued = push_new (pool, test_empty_worker, NULL);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   q_task_pool_get_stats (pool, &stats);
   g_assert_cmpuint (stats.running, ==, 1);
@@ -4422,9 +4282,9 @@ test_pain_invisible (void)
   g_assert_nonnull (strstr (dump, "at work"));
   g_clear_pointer (&list, g_ptr_array_unref);
 
-  release (held, &hold);
-  finish (queued);
-  pool_drop (pool);
+  test_release (held, &hold);
+  test_finish (queued);
+  test_pool_drop (pool);
 }
 
 /* A thread has the niceness of the process, and not that of who pushed. */
@@ -4453,7 +4313,7 @@ nice_thread (gpointer data)
 
   g_assert_cmpint (setpriority (PRIO_PROCESS, (id_t) syscall (SYS_gettid), own_niceness () + 3), ==, 0);
   for (int i = 0; i < 4; i++)
-    push (all[0], tasks[i], niceness_worker, all[2], NULL);
+    test_pool_push (all[0], tasks[i], niceness_worker, all[2], NULL);
 
   return NULL;
 }
@@ -4486,10 +4346,10 @@ test_pain_inherited_priority (void)
       test_run_until (NULL, q_task_get_completed (tasks[i]));
       g_assert_cmpint (q_task_propagate_int (tasks[i], &error), ==, own_niceness ());
       g_assert_no_error (error);
-      finish (tasks[i]);
+      test_finish (tasks[i]);
     }
 
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 #define add(path, func) g_test_add_func (path, func)

@@ -20,27 +20,8 @@
 
 #include "test-launcher-util.h"
 
-#define DEFAULT_SEED "R02S5ce1a9b15ce1a9b15ce1a9b15ce1a9b1"
-
 #define N_OWNERS 2
 #define N_OUTSTANDING 12
-
-static guint32
-next_random (guint32 *state)
-{
-  *state ^= *state << 13;
-  *state ^= *state >> 17;
-  *state ^= *state << 5;
-
-  return *state;
-}
-
-static gboolean
-chance (guint32 *state,
-        guint32 percent)
-{
-  return next_random (state) % 100 < percent;
-}
 
 typedef struct
 {
@@ -257,7 +238,7 @@ start_task (Life *life)
   guint32 *random = &life->random;
   Record *record = g_new0 (Record, 1);
   g_autoptr (QTask) task = NULL;
-  guint32 what = next_random (random) % 100;
+  guint32 what = test_next_random (random) % 100;
 
   record->stress = life->stress;
   record->life = life;
@@ -274,36 +255,36 @@ start_task (Life *life)
                                        : what < 96 ? KIND_SLEEP
                                        : what < 98 ? KIND_IGNORE
                                                    : KIND_CRASH;
-  record->number = record->kind == KIND_BIG ? 1 + next_random (random) % 500000 : 1 + next_random (random) % 50;
+  record->number = record->kind == KIND_BIG ? 1 + test_next_random (random) % 500000 : 1 + test_next_random (random) % 50;
 
   task = q_task_new (NULL, done_cb, record, record_free);
-  q_task_set_priority (task, (int) (next_random (random) % 3) * 100 - 100);
+  q_task_set_priority (task, (int) (test_next_random (random) % 3) * 100 - 100);
   if (record->kind == KIND_WRITE || record->kind == KIND_TALK)
     {
       g_assert_true (q_task_open_channel (task, NULL));
-      if (chance (random, 30))
+      if (test_chance (random, 30))
         q_task_channel_set_capacity (q_task_get_worker_channel (task), 1000);
       q_task_channel_set_message_func (q_task_get_channel (task), message_cb, record, NULL);
     }
-  if (record->kind == KIND_SLEEP || record->kind == KIND_IGNORE || chance (random, 5))
+  if (record->kind == KIND_SLEEP || record->kind == KIND_IGNORE || test_chance (random, 5))
     {
       record->may_stop = TRUE;
-      q_task_set_timeout (task, 1 + next_random (random) % 5000);
-      q_task_set_return_on_cancel (task, chance (random, 30));
+      q_task_set_timeout (task, 1 + test_next_random (random) % 5000);
+      q_task_set_return_on_cancel (task, test_chance (random, 30));
     }
 
   if (record->kind == KIND_TALK)
     write_all (record, q_task_get_channel (task));
-  q_task_run_in_process (task, chance (random, 70) ? life->stress->launcher : life->launcher, new_request (record));
+  q_task_run_in_process (task, test_chance (random, 70) ? life->stress->launcher : life->launcher, new_request (record));
 
-  if (chance (random, 5))
+  if (test_chance (random, 5))
     {
       record->may_stop = TRUE;
       q_task_cancel (task);
     }
   /* Whoever waits is served meanwhile; the context may dispatch others later. Not for ever: all
    * processes may be busy with tasks whose messages the waiting owner does not read. */
-  if (chance (random, 3))
+  if (test_chance (random, 3))
     q_task_wait_until (task, g_get_monotonic_time () + 20000, NULL, NULL);
 }
 
@@ -338,20 +319,20 @@ live (Stress *stress,
       guint32 *random)
 {
   Life *life = g_new0 (Life, 1);
-  gint64 end = g_get_monotonic_time () + 50000 + next_random (random) % 400000;
-  gboolean finish = chance (random, 50);
+  gint64 end = g_get_monotonic_time () + 50000 + test_next_random (random) % 400000;
+  gboolean finish = test_chance (random, 50);
 
   life->stress = stress;
   life->owner = g_thread_self ();
   life->context = new_context (stress);
   life->ref_count = 1;
-  life->random = next_random (random);
+  life->random = test_next_random (random);
   life->launcher = launcher_new ();
   q_task_launcher_set_kill_timeout (life->launcher, 2000);
-  q_task_launcher_set_max_tasks_per_process (life->launcher, next_random (random) % 4);
-  q_task_launcher_set_idle_timeout (life->launcher, next_random (random) % 10000);
-  q_task_launcher_set_transport (life->launcher, next_random (random) % 2);
-  q_task_launcher_set_capture_stderr (life->launcher, next_random (random) % 2);
+  q_task_launcher_set_max_tasks_per_process (life->launcher, test_next_random (random) % 4);
+  q_task_launcher_set_idle_timeout (life->launcher, test_next_random (random) % 10000);
+  q_task_launcher_set_transport (life->launcher, test_next_random (random) % 2);
+  q_task_launcher_set_capture_stderr (life->launcher, test_next_random (random) % 2);
   g_main_context_push_thread_default (life->context);
 
   while (g_get_monotonic_time () < end && !g_atomic_int_get (&stress->is_over))
@@ -361,7 +342,7 @@ live (Stress *stress,
       g_main_context_iteration (life->context, TRUE);
     }
 
-  if (chance (random, 50))
+  if (test_chance (random, 50))
     g_clear_object (&life->launcher);
   if (finish)
     test_run_until (life->context, life->n_outstanding == 0);
@@ -402,9 +383,9 @@ killer_thread (gpointer data)
       int pids[64];
       guint n = list_children (pids, G_N_ELEMENTS (pids));
 
-      if (n > 0 && kill (pids[next_random (&killer->random) % n], SIGKILL) == 0)
+      if (n > 0 && kill (pids[test_next_random (&killer->random) % n], SIGKILL) == 0)
         g_atomic_int_inc (&killer->stress->n_kills);
-      g_usleep (next_random (&killer->random) % max_usec);
+      g_usleep (test_next_random (&killer->random) % max_usec);
     }
 
   return NULL;
@@ -454,32 +435,10 @@ int
 main (int argc,
       char **argv)
 {
-  g_auto (GStrv) arguments = NULL;
-  gboolean has_seed = FALSE;
-  char **argument_list;
-  int n_arguments;
-  int result;
-
-  for (int i = 1; i < argc; i++)
-    has_seed |= g_str_has_prefix (argv[i], "--seed");
-
-  arguments = g_new0 (char *, argc + 3);
-  for (n_arguments = 0; n_arguments < argc; n_arguments++)
-    arguments[n_arguments] = g_strdup (argv[n_arguments]);
-  if (!has_seed)
-    {
-      arguments[n_arguments++] = g_strdup ("--seed");
-      arguments[n_arguments++] = g_strdup (DEFAULT_SEED);
-    }
-
-  /* What is parsed is taken out of the list. */
-  argument_list = g_memdup2 (arguments, sizeof (char *) * ((gsize) n_arguments + 1));
-  launcher_test_init (&n_arguments, &argument_list);
+  test_add_seed (&argc, &argv);
+  launcher_test_init (&argc, &argv);
 
   launcher_test_add ("/launcher/stress/killed-at-random", test_killed_at_random);
 
-  result = g_test_run ();
-  g_free (argument_list);
-
-  return result;
+  return g_test_run ();
 }

@@ -13,108 +13,10 @@
 
 #define N_MANY 10000
 
-/* Polls what changes in other threads and wakes nobody */
-#define poll_until(condition) \
-  G_STMT_START \
-  { \
-    gint64 end_time_ = test_end_time (); \
-    while (!(condition)) \
-      { \
-        if (g_get_monotonic_time () > end_time_) \
-          g_error ("%s:%d: not so in time: %s", __FILE__, __LINE__, #condition); \
-        g_usleep (500); \
-      } \
-  } \
-  G_STMT_END
-
 static guint
 many (void)
 {
   return test_is_slow () ? N_MANY / 20 : N_MANY;
-}
-
-/* Drops the last reference, and waits until the pool is gone. */
-static void
-gone_cb (gpointer gate,
-         GObject *where_it_was)
-{
-  test_gate_open (gate);
-}
-
-static void
-pool_drop (QTaskPool *pool)
-{
-  TestGate gone = TEST_GATE_INIT;
-
-  g_object_weak_ref (G_OBJECT (pool), gone_cb, &gone);
-  g_object_unref (pool);
-  test_gate_wait (&gone);
-}
-
-/* A task that is pushed, and must be */
-static QTask *
-pool_run (QTaskPool *pool,
-          QTaskWorker worker,
-          gpointer opaque)
-{
-  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
-  g_autoptr (GError) error = NULL;
-  gboolean pushed;
-
-  pushed = q_task_pool_push (pool, task, worker, opaque, NULL, &error);
-  g_assert_no_error (error);
-  g_assert_true (pushed);
-
-  return task;
-}
-
-/* Iterates until @task has completed; takes the caller's reference, which must
- * be the last one.
- */
-static void
-task_finish (QTask *task)
-{
-  test_run_until (NULL, q_task_get_completed (task));
-  g_assert_finalize_object (task);
-}
-
-static QTask *
-run_hold (QTaskPool *pool,
-          TestHold *hold)
-{
-  QTask *task = pool_run (pool, test_hold_worker, hold);
-
-  test_gate_wait (&hold->entered);
-
-  return task;
-}
-
-static void
-release_hold (QTask *task,
-              TestHold *hold)
-{
-  test_gate_open (&hold->release);
-  task_finish (task);
-}
-
-static guint
-pool_threads (QTaskPool *pool)
-{
-  QTaskPoolStats stats = { 0 };
-
-  q_task_pool_get_stats (pool, &stats);
-
-  return stats.threads;
-}
-
-static guint
-pool_parked (QTaskPool *pool)
-{
-  QTaskPoolStats stats = { 0 };
-
-  q_task_pool_get_stats (pool, &stats);
-
-  return stats.parked;
 }
 
 /* What a callback counts, and what a destroy notify counts */
@@ -355,9 +257,9 @@ test_run (void)
   g_assert_true (report.thread == g_thread_self ());
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_FINISHED);
   test_assert_destroyed_here (&opaque_fate);
-  task_finish (task);
+  test_finish (task);
 
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Nobody else needs to hold a pushed task. */
@@ -369,7 +271,7 @@ test_keeps_its_tasks (void)
   int n_called = 0;
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
 
   for (int i = 0; i < 10; i++)
     {
@@ -378,9 +280,9 @@ test_keeps_its_tasks (void)
       g_assert_true (q_task_pool_push (pool, task, test_empty_worker, NULL, NULL, NULL));
     }
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, n_called == 10);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static gboolean
@@ -414,8 +316,8 @@ test_push_in_worker (void)
   test_run_until (NULL, n_called == 10);
   g_assert_cmpint (report.called, ==, 1);
   g_assert_no_error (report.error);
-  task_finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 static void
@@ -452,9 +354,9 @@ test_second_push (void)
   g_assert_no_error (report.error);
   g_assert_cmpint (test_gate_get_count (&hold.entered), ==, 1);
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_FINISHED);
-  task_finish (task);
-  pool_drop (pool);
-  pool_drop (other);
+  test_finish (task);
+  test_pool_drop (pool);
+  test_pool_drop (other);
 }
 
 static void
@@ -468,7 +370,7 @@ test_push_cancelled (void)
   QTask *task = q_task_new (NULL, test_report_cb, &report, NULL);
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
 
   q_task_cancel (task);
   q_task_set_task_data (task, &hold, NULL);
@@ -484,9 +386,9 @@ test_push_cancelled (void)
   g_assert_cmpint (test_gate_get_count (&hold.entered), ==, 1);
   test_report_clear (&report);
 
-  release_hold (held, &hold);
-  task_finish (task);
-  pool_drop (pool);
+  test_release (held, &hold);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* A subclass that has a run function of its own */
@@ -532,8 +434,8 @@ test_push_subclass (void)
   test_run_until (NULL, q_task_get_completed (task));
   g_assert_cmpint (q_task_propagate_int (task, &error), ==, 42);
   g_assert_no_error (error);
-  task_finish (task);
-  pool_drop (pool);
+  test_finish (task);
+  test_pool_drop (pool);
 }
 
 /* Order */
@@ -560,14 +462,14 @@ test_priority_order (void)
   int n_called = 0;
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
     push_logged (pool, log, (int) i, priorities[i], &n_called);
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, n_called == G_N_ELEMENTS (priorities));
   assert_order (log, order, G_N_ELEMENTS (order));
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -583,14 +485,14 @@ test_extreme_priorities (void)
   int n_called = 0;
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (guint i = 0; i < G_N_ELEMENTS (priorities); i++)
     push_logged (pool, log, (int) i, priorities[i], &n_called);
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, n_called == G_N_ELEMENTS (priorities));
   assert_order (log, order, G_N_ELEMENTS (order));
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -602,15 +504,15 @@ test_first_in_first_out (void)
   int n = (int) many () / 10, n_called = 0;
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < n; i++)
     push_logged (pool, log, i, -7, &n_called);
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, n_called == n);
   for (int i = 0; i < n; i++)
     g_assert_cmpint (log->numbers[i], ==, i);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Many of few priorities: by priority, and in their order among equals */
@@ -624,13 +526,13 @@ test_many_priorities (void)
   g_autofree int *priorities = g_new (int, n);
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < n; i++)
     {
       priorities[i] = g_test_rand_int_range (-50, 50);
       push_logged (pool, log, i, priorities[i], &n_called);
     }
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, n_called == n);
   for (int i = 1; i < n; i++)
@@ -641,7 +543,7 @@ test_many_priorities (void)
       if (priorities[before] == priorities[after])
         g_assert_cmpint (before, <, after);
     }
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* What is urgent goes before all that wait, and never before what runs. */
@@ -655,16 +557,16 @@ test_urgent_overtakes (void)
   int n_called = 0;
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 3; i++)
     push_logged (pool, log, i, G_PRIORITY_DEFAULT, &n_called);
   push_logged (pool, log, 3, G_PRIORITY_HIGH, &n_called);
   g_assert_cmpint (run_log_n_ran (log), ==, 0);
-  release_hold (held, &hold);
+  test_release (held, &hold);
 
   test_run_until (NULL, n_called == 4);
   assert_order (log, order, 4);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -681,7 +583,7 @@ test_serial_order (void)
   g_assert_cmpint (log->n_now_most, ==, 1);
   for (int i = 0; i < n; i++)
     g_assert_cmpint (log->numbers[i], ==, i);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Two serial pools run beside each other. */
@@ -693,12 +595,12 @@ test_serial_beside_serial (void)
   QTask *tasks[2];
 
   for (int i = 0; i < 2; i++)
-    tasks[i] = run_hold (pools[i], &holds[i]);
+    tasks[i] = test_pool_push_hold (pools[i], &holds[i]);
 
   for (int i = 0; i < 2; i++)
     {
-      release_hold (tasks[i], &holds[i]);
-      pool_drop (pools[i]);
+      test_release (tasks[i], &holds[i]);
+      test_pool_drop (pools[i]);
     }
 }
 
@@ -714,9 +616,9 @@ test_queue_full (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *queued[2], *task;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 2; i++)
-    queued[i] = pool_run (pool, test_empty_worker, NULL);
+    queued[i] = test_pool_push_new (pool, test_empty_worker, NULL);
 
   task = q_task_new (NULL, test_report_cb, &report, NULL);
   q_task_set_task_data (task, &opaque_fate, test_fate_notify);
@@ -734,9 +636,9 @@ test_queue_full (void)
   test_assert_alive (&opaque_fate);
   test_assert_alive (&worker_fate);
 
-  release_hold (held, &hold);
-  task_finish (queued[0]);
-  task_finish (queued[1]);
+  test_release (held, &hold);
+  test_finish (queued[0]);
+  test_finish (queued[1]);
 
   /* And now it goes. */
   g_assert_true (q_task_pool_push (pool, task, test_empty_worker, &worker_fate, test_fate_notify, &error));
@@ -744,9 +646,9 @@ test_queue_full (void)
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
   test_assert_destroyed_here (&worker_fate);
-  task_finish (task);
+  test_finish (task);
   test_assert_destroyed_here (&opaque_fate);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* The bindings' form always takes what it was given. */
@@ -762,8 +664,8 @@ test_queue_full_watches_nothing (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *queued, *task;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   for (int i = 0; i < 2; i++)
     {
@@ -782,9 +684,9 @@ test_queue_full_watches_nothing (void)
 
   /* And what is not watched can be cancelled. */
   g_cancellable_cancel (cancellable);
-  release_hold (held, &hold);
-  task_finish (queued);
-  pool_drop (pool);
+  test_release (held, &hold);
+  test_finish (queued);
+  test_pool_drop (pool);
 }
 
 static void
@@ -796,7 +698,7 @@ test_queue_full_closure (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *queued, *task;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
 
   queued = q_task_new (NULL, NULL, NULL, NULL);
   g_assert_true (q_task_pool_push_closure (pool, queued, test_empty_worker,
@@ -812,11 +714,11 @@ test_queue_full_closure (void)
   g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_NEW);
 
   q_task_complete (task);
-  task_finish (task);
-  release_hold (held, &hold);
-  task_finish (queued);
+  test_finish (task);
+  test_release (held, &hold);
+  test_finish (queued);
   test_assert_destroyed_here (&fates[0]);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -828,34 +730,34 @@ test_set_max_queued (void)
   g_autoptr (QTask) refused = q_task_new (NULL, NULL, NULL, NULL);
   QTask *held, *queued[4];
 
-  held = run_hold (pool, &hold);
-  queued[0] = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued[0] = test_pool_push_new (pool, test_empty_worker, NULL);
   g_assert_false (q_task_pool_push (pool, refused, test_empty_worker, NULL, NULL, &error));
   g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
   g_clear_error (&error);
 
   q_task_pool_set_max_queued (pool, 2);
   g_assert_cmpuint (q_task_pool_get_max_queued (pool), ==, 2);
-  queued[1] = pool_run (pool, test_empty_worker, NULL);
+  queued[1] = test_pool_push_new (pool, test_empty_worker, NULL);
   g_assert_false (q_task_pool_push (pool, refused, test_empty_worker, NULL, NULL, &error));
   g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
   g_clear_error (&error);
 
   q_task_pool_set_max_queued (pool, 0);
-  queued[2] = pool_run (pool, test_empty_worker, NULL);
-  queued[3] = pool_run (pool, test_empty_worker, NULL);
+  queued[2] = test_pool_push_new (pool, test_empty_worker, NULL);
+  queued[3] = test_pool_push_new (pool, test_empty_worker, NULL);
 
   /* A lower limit loses nothing. */
   q_task_pool_set_max_queued (pool, 1);
   g_assert_false (q_task_pool_push (pool, refused, test_empty_worker, NULL, NULL, &error));
   g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   for (guint i = 0; i < G_N_ELEMENTS (queued); i++)
-    task_finish (queued[i]);
+    test_finish (queued[i]);
 
   q_task_complete (refused);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* And a pool that had none can get one. */
@@ -868,16 +770,16 @@ test_set_first_max_queued (void)
   g_autoptr (QTask) refused = q_task_new (NULL, NULL, NULL, NULL);
   QTask *held, *queued;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   q_task_pool_set_max_queued (pool, 1);
   g_assert_false (q_task_pool_push (pool, refused, test_empty_worker, NULL, NULL, &error));
   g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_QUEUE_FULL);
 
-  release_hold (held, &hold);
-  task_finish (queued);
+  test_release (held, &hold);
+  test_finish (queued);
   q_task_complete (refused);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Waiter: a thread that waits for space */
@@ -949,22 +851,22 @@ test_wait_for_space (void)
   g_assert_true (q_task_pool_wait_for_space (pool, NULL, &error));
   g_assert_no_error (error);
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   g_assert_true (q_task_pool_wait_for_space (pool, NULL, &error));
   g_assert_no_error (error);
 
-  queued = pool_run (pool, test_empty_worker, NULL);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   waiter = waiter_start (pool, NULL);
   g_assert_cmpint (test_gate_get_count (&waiter->done), ==, 0);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   g_assert_true (waiter_finish (waiter, &error));
   g_assert_no_error (error);
-  task_finish (queued);
+  test_finish (queued);
 
   g_assert_true (q_task_pool_wait_for_space (pool, NULL, &error));
   g_assert_no_error (error);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* A task that leaves the queue makes space, too. So does a higher limit. */
@@ -977,23 +879,23 @@ test_wait_for_space_otherwise (void)
   QTask *held, *queued;
   Waiter *waiter;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   waiter = waiter_start (pool, NULL);
   q_task_cancel (queued);
   g_assert_true (waiter_finish (waiter, &error));
   g_assert_no_error (error);
-  task_finish (queued);
+  test_finish (queued);
 
-  queued = pool_run (pool, test_empty_worker, NULL);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   waiter = waiter_start (pool, NULL);
   q_task_pool_set_max_queued (pool, 2);
   g_assert_true (waiter_finish (waiter, &error));
   g_assert_no_error (error);
 
-  release_hold (held, &hold);
-  task_finish (queued);
-  pool_drop (pool);
+  test_release (held, &hold);
+  test_finish (queued);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1006,8 +908,8 @@ test_wait_for_space_cancelled (void)
   QTask *held, *queued;
   Waiter *waiter;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   waiter = waiter_start (pool, cancellable);
   g_cancellable_cancel (cancellable);
@@ -1019,9 +921,9 @@ test_wait_for_space_cancelled (void)
   g_assert_false (q_task_pool_wait_for_space (pool, cancellable, &error));
   g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
 
-  release_hold (held, &hold);
-  task_finish (queued);
-  pool_drop (pool);
+  test_release (held, &hold);
+  test_finish (queued);
+  test_pool_drop (pool);
 }
 
 /* A task that is withdrawn makes space, of which those who wait are told at once. */
@@ -1033,8 +935,8 @@ test_wait_for_space_withdrawn (void)
   AsyncReport report = { 0 };
   QTask *held, *queued;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   q_task_pool_wait_for_space_async (pool, NULL, space_cb, &report);
   test_run_pending (NULL);
   g_assert_cmpint (report.called, ==, 0);
@@ -1044,9 +946,9 @@ test_wait_for_space_withdrawn (void)
   g_assert_no_error (report.error);
   g_assert_true (report.result);
 
-  task_finish (queued);
-  release_hold (held, &hold);
-  pool_drop (pool);
+  test_finish (queued);
+  test_release (held, &hold);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1059,8 +961,8 @@ test_wait_for_space_closed (void)
   QTask *held, *queued;
   Waiter *waiter;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   waiter = waiter_start (pool, NULL);
   q_task_pool_wait_for_space_async (pool, NULL, space_cb, &space_report);
 
@@ -1077,12 +979,12 @@ test_wait_for_space_closed (void)
   g_assert_error (space_report.error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED);
   g_clear_error (&space_report.error);
 
-  release_hold (held, &hold);
-  task_finish (queued);
+  test_release (held, &hold);
+  test_finish (queued);
   test_run_until (NULL, close_report.called);
   g_assert_no_error (close_report.error);
   g_assert_true (close_report.result);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Told at once, not when all that is queued has run */
@@ -1094,14 +996,14 @@ test_wait_for_space_told_early (void)
   TestHold holds[2] = { TEST_HOLD_INIT, TEST_HOLD_INIT };
   QTask *held[2], *queued;
 
-  held[0] = run_hold (pool, &holds[0]);
-  held[1] = pool_run (pool, test_hold_worker, &holds[1]);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held[0] = test_pool_push_hold (pool, &holds[0]);
+  held[1] = test_pool_push_new (pool, test_hold_worker, &holds[1]);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   q_task_pool_wait_for_space_async (pool, NULL, space_cb, &report);
   test_run_pending (NULL);
   g_assert_cmpint (report.called, ==, 0);
 
-  release_hold (held[0], &holds[0]);
+  test_release (held[0], &holds[0]);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
 
@@ -1110,10 +1012,10 @@ test_wait_for_space_told_early (void)
   g_assert_cmpint (q_task_poll (held[1]), ==, Q_TASK_STATE_RUNNING);
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_QUEUED);
 
-  release_hold (held[1], &holds[1]);
-  task_finish (queued);
+  test_release (held[1], &holds[1]);
+  test_finish (queued);
   test_run_pending (NULL);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static gpointer
@@ -1136,8 +1038,8 @@ test_wait_for_space_closed_by_another (void)
   GThread *thread;
   Waiter *waiter;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   waiter = waiter_start (pool, NULL);
   q_task_pool_wait_for_space_async (pool, NULL, space_cb, &report);
 
@@ -1148,13 +1050,13 @@ test_wait_for_space_closed_by_another (void)
   g_assert_error (report.error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED);
   g_clear_error (&report.error);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   g_thread_join (thread);
-  task_finish (queued);
+  test_finish (queued);
 
   /* What the other one held last of what was waited with, and of the pool with that */
   test_run_pending (NULL);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1172,8 +1074,8 @@ test_wait_for_space_async (void)
   g_assert_no_error (reports[0].error);
   g_assert_true (reports[0].result);
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
   for (guint i = 1; i < G_N_ELEMENTS (reports); i++)
     q_task_pool_wait_for_space_async (pool, NULL, space_cb, &reports[i]);
 
@@ -1181,7 +1083,7 @@ test_wait_for_space_async (void)
   for (guint i = 1; i < G_N_ELEMENTS (reports); i++)
     g_assert_cmpint (reports[i].called, ==, 0);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   for (guint i = 1; i < G_N_ELEMENTS (reports); i++)
     {
       test_run_until (NULL, reports[i].called);
@@ -1190,11 +1092,11 @@ test_wait_for_space_async (void)
       g_assert_true (reports[i].thread == g_thread_self ());
     }
 
-  task_finish (queued);
+  test_finish (queued);
   test_run_pending (NULL);
   for (guint i = 0; i < G_N_ELEMENTS (reports); i++)
     g_assert_cmpint (reports[i].called, ==, 1);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1206,8 +1108,8 @@ test_wait_for_space_async_cancelled (void)
   TestHold hold = TEST_HOLD_INIT;
   QTask *held, *queued;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   q_task_pool_wait_for_space_async (pool, cancellable, space_cb, &before);
   q_task_pool_wait_for_space_async (pool, NULL, space_cb, &other);
@@ -1225,12 +1127,12 @@ test_wait_for_space_async_cancelled (void)
   g_clear_error (&before.error);
   g_clear_error (&after.error);
 
-  release_hold (held, &hold);
-  task_finish (queued);
+  test_release (held, &hold);
+  test_finish (queued);
   test_run_until (NULL, other.called);
   g_assert_no_error (other.error);
   g_assert_true (other.result);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Several threads push into a small queue, and wait whenever it is full. */
@@ -1242,16 +1144,6 @@ typedef struct
   int *n_called;
 } Producer;
 
-static gboolean
-count_worker (QTask *task,
-              gpointer count,
-              GError **error)
-{
-  g_atomic_int_inc ((int *) count);
-
-  return TRUE;
-}
-
 static gpointer
 producer_thread (gpointer data)
 {
@@ -1262,7 +1154,7 @@ producer_thread (gpointer data)
       g_autoptr (GError) error = NULL;
       g_autoptr (QTask) task = q_task_new (NULL, count_cb, producer->n_called, NULL);
 
-      while (!q_task_pool_push (producer->pool, task, count_worker, producer->n_run, NULL, &error))
+      while (!q_task_pool_push (producer->pool, task, test_count_worker, producer->n_run, NULL, &error))
         {
           gboolean waited;
 
@@ -1301,7 +1193,7 @@ test_producers (void)
   for (int i = 0; i < N_THREADS; i++)
     g_thread_join (threads[i]);
   g_assert_cmpint (g_atomic_int_get (&n_run), ==, n_each * N_THREADS);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Threads */
@@ -1330,18 +1222,18 @@ test_all_threads_work (void)
         }
 
       for (int i = 0; i < N_THREADS; i++)
-        tasks[i] = pool_run (pool, test_hold_worker, &hold);
+        tasks[i] = test_pool_push_new (pool, test_hold_worker, &hold);
 
       test_gate_wait_for (&hold.entered, N_THREADS);
       test_gate_open (&hold.release);
 
       for (int i = 0; i < N_THREADS; i++)
-        task_finish (tasks[i]);
+        test_finish (tasks[i]);
     }
 
   test_run_until (NULL, n_called == n / 10 * 5);
-  g_assert_cmpuint (pool_threads (pool), <=, N_THREADS);
-  pool_drop (pool);
+  g_assert_cmpuint (test_pool_stats (pool).threads, <=, N_THREADS);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1356,13 +1248,13 @@ test_unbounded (void)
   QTask *tasks[N_TASKS];
 
   for (int i = 0; i < N_TASKS; i++)
-    tasks[i] = pool_run (pool, test_hold_worker, &hold);
+    tasks[i] = test_pool_push_new (pool, test_hold_worker, &hold);
 
   test_gate_wait_for (&hold.entered, N_TASKS);
   test_gate_open (&hold.release);
   for (int i = 0; i < N_TASKS; i++)
-    task_finish (tasks[i]);
-  pool_drop (pool);
+    test_finish (tasks[i]);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1377,8 +1269,8 @@ test_never_more_threads (void)
 
   test_run_until (NULL, n_called == n);
   g_assert_cmpint (log->n_now_most, <=, 3);
-  g_assert_cmpuint (pool_threads (pool), <=, 3);
-  pool_drop (pool);
+  g_assert_cmpuint (test_pool_stats (pool).threads, <=, 3);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1391,7 +1283,7 @@ test_set_max_threads (void)
   QTask *tasks[4];
 
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    tasks[i] = pool_run (pool, test_hold_worker, &hold);
+    tasks[i] = test_pool_push_new (pool, test_hold_worker, &hold);
   test_gate_wait_for (&hold.entered, 1);
 
   /* Up: what waits begins. */
@@ -1412,12 +1304,12 @@ test_set_max_threads (void)
 
   test_gate_open (&hold.release);
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    task_finish (tasks[i]);
+    test_finish (tasks[i]);
   test_run_until (NULL, n_called == n);
   g_assert_cmpint (log->n_now_most, ==, 1);
   for (int i = 0; i < n; i++)
     g_assert_cmpint (log->numbers[i], ==, i);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* ThreadFuncs: what the functions of threads saw */
@@ -1503,11 +1395,11 @@ test_thread_funcs (void)
       TestHold hold = TEST_HOLD_INIT;
 
       for (int i = 0; i < N_THREADS; i++)
-        tasks[i] = pool_run (pool, ready_hold_worker, &hold);
+        tasks[i] = test_pool_push_new (pool, ready_hold_worker, &hold);
       test_gate_wait_for (&hold.entered, N_THREADS);
       test_gate_open (&hold.release);
       for (int i = 0; i < N_THREADS; i++)
-        task_finish (tasks[i]);
+        test_finish (tasks[i]);
     }
 
   g_assert_cmpint (test_gate_get_count (&funcs.initialized), >=, N_THREADS);
@@ -1537,7 +1429,7 @@ test_thread_initializer (void)
 
   q_task_pool_set_thread_initializer (pool, open_initialized, &funcs, thread_funcs_destroy);
 
-  task_finish (pool_run (pool, test_empty_worker, NULL));
+  test_finish (test_pool_push_new (pool, test_empty_worker, NULL));
   g_assert_cmpint (test_gate_get_count (&funcs.initialized), ==, 1);
 
   g_object_unref (pool);
@@ -1561,8 +1453,8 @@ test_thread_funcs_replaced (void)
   test_assert_destroyed_here (&first.destroyed);
 
   test_gate_open (&hold.release);
-  task = pool_run (pool, ready_hold_worker, &hold);
-  task_finish (task);
+  task = test_pool_push_new (pool, ready_hold_worker, &hold);
+  test_finish (task);
 
   g_object_unref (pool);
   thread_funcs_end (&second);
@@ -1617,7 +1509,7 @@ test_thread_names (void)
   g_assert_cmpstr (before, !=, "decode");
   g_assert_cmpstr (between, ==, before);
   g_assert_cmpstr (after, ==, before);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* Statistics */
@@ -1632,12 +1524,12 @@ test_stats (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *stoppable, *queued[3];
 
-  held = run_hold (pool, &hold);
-  stoppable = pool_run (pool, until_stopped_worker, &entered);
+  held = test_pool_push_hold (pool, &hold);
+  stoppable = test_pool_push_new (pool, until_stopped_worker, &entered);
   test_gate_wait (&entered);
   for (int i = 0; i < 2; i++)
-    queued[i] = pool_run (pool, test_empty_worker, NULL);
-  queued[2] = pool_run (pool, failing_worker, NULL);
+    queued[i] = test_pool_push_new (pool, test_empty_worker, NULL);
+  queued[2] = test_pool_push_new (pool, failing_worker, NULL);
 
   q_task_pool_get_stats (pool, &stats);
   g_assert_cmpuint (stats.threads, ==, 2);
@@ -1670,11 +1562,11 @@ test_stats (void)
   g_assert_cmpint (stats.wait_time, ==, 0);
   g_assert_cmpint (stats.run_time, ==, 0);
 
-  task_finish (held);
-  task_finish (stoppable);
+  test_finish (held);
+  test_finish (stoppable);
   for (guint i = 0; i < G_N_ELEMENTS (queued); i++)
-    task_finish (queued[i]);
-  pool_drop (pool);
+    test_finish (queued[i]);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1693,14 +1585,6 @@ test_stats_boxed (void)
   g_assert_true (g_type_is_a (Q_TYPE_TASK_POOL_STATS, G_TYPE_BOXED));
 }
 
-static gboolean
-wait_worker (QTask *task,
-             gpointer awaited,
-             GError **error)
-{
-  return q_task_wait (awaited, NULL, error);
-}
-
 /* One that waits for another pool is parked, and another thread works. */
 static void
 test_stats_parked (void)
@@ -1712,11 +1596,11 @@ test_stats_parked (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *parked, *task;
 
-  held = run_hold (other, &hold);
-  parked = pool_run (pool, wait_worker, held);
-  poll_until (pool_parked (pool) == 1);
+  held = test_pool_push_hold (other, &hold);
+  parked = test_pool_push_new (pool, test_wait_worker, held);
+  test_poll_until (test_pool_stats (pool).parked == 1);
 
-  task = run_hold (pool, &second);
+  task = test_pool_push_hold (pool, &second);
   q_task_pool_get_stats (pool, &stats);
   g_assert_cmpuint (stats.running, ==, 2);
   g_assert_cmpuint (stats.parked, ==, 1);
@@ -1726,12 +1610,12 @@ test_stats_parked (void)
   test_run_until (NULL, q_task_get_completed (parked));
   g_assert_false (q_task_propagate_error (parked, &error));
   g_assert_no_error (error);
-  task_finish (held);
-  task_finish (parked);
-  release_hold (task, &second);
-  g_assert_cmpuint (pool_parked (pool), ==, 0);
-  pool_drop (pool);
-  pool_drop (other);
+  test_finish (held);
+  test_finish (parked);
+  test_release (task, &second);
+  g_assert_cmpuint (test_pool_stats (pool).parked, ==, 0);
+  test_pool_drop (pool);
+  test_pool_drop (other);
 }
 
 static gboolean
@@ -1755,7 +1639,7 @@ test_timing (void)
   g_autoptr (GError) error = NULL;
   QTask *tasks[3];
 
-  task_finish (pool_run (pool, busy_worker, NULL));
+  test_finish (test_pool_push_new (pool, busy_worker, NULL));
   q_task_pool_get_stats (pool, &stats);
   g_assert_cmpint (stats.run_time, ==, 0);
   g_assert_cmpint (stats.wait_time, ==, 0);
@@ -1764,9 +1648,9 @@ test_timing (void)
   g_assert_true (q_task_pool_get_timing (pool));
 
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    tasks[i] = pool_run (pool, busy_worker, NULL);
+    tasks[i] = test_pool_push_new (pool, busy_worker, NULL);
   for (guint i = 0; i < G_N_ELEMENTS (tasks); i++)
-    task_finish (tasks[i]);
+    test_finish (tasks[i]);
 
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, &error));
   g_assert_no_error (error);
@@ -1778,7 +1662,7 @@ test_timing (void)
   g_assert_cmpint (stats.run_time, <, test_end_time ());
   g_assert_cmpint (stats.wait_time, >=, 3000 - 100);
   g_assert_cmpint (stats.wait_time, <, test_end_time ());
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1826,10 +1710,10 @@ test_dump (void)
   assert_mentions (dump, "queued");
 
   test_gate_open (&stopping_hold.release);
-  release_hold (running, &hold);
-  task_finish (stopping);
-  task_finish (queued);
-  pool_drop (pool);
+  test_release (running, &hold);
+  test_finish (stopping);
+  test_finish (queued);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1840,9 +1724,9 @@ test_list_tasks (void)
   GPtrArray *list;
   QTask *tasks[3];
 
-  tasks[0] = run_hold (pool, &hold);
-  tasks[1] = pool_run (pool, test_empty_worker, NULL);
-  tasks[2] = pool_run (pool, test_empty_worker, NULL);
+  tasks[0] = test_pool_push_hold (pool, &hold);
+  tasks[1] = test_pool_push_new (pool, test_empty_worker, NULL);
+  tasks[2] = test_pool_push_new (pool, test_empty_worker, NULL);
 
   list = q_task_pool_list_tasks (pool);
   g_assert_cmpuint (list->len, ==, 3);
@@ -1850,16 +1734,16 @@ test_list_tasks (void)
     g_assert_true (g_ptr_array_find (list, tasks[i], NULL));
   g_ptr_array_unref (list);
 
-  release_hold (tasks[0], &hold);
-  task_finish (tasks[1]);
-  task_finish (tasks[2]);
+  test_release (tasks[0], &hold);
+  test_finish (tasks[1]);
+  test_finish (tasks[2]);
 
   /* What ended is not listed, and the list held no task back. */
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
   list = q_task_pool_list_tasks (pool);
   g_assert_cmpuint (list->len, ==, 0);
   g_ptr_array_unref (list);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* The end */
@@ -1876,12 +1760,12 @@ test_close_drain (void)
   g_autoptr (QTask) late = q_task_new (NULL, test_report_cb, &report, NULL);
   QTask *held;
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < n; i++)
     {
       g_autoptr (QTask) task = q_task_new (NULL, count_cb, &n_called, NULL);
 
-      g_assert_true (q_task_pool_push (pool, task, count_worker, &n_run, NULL, NULL));
+      g_assert_true (q_task_pool_push (pool, task, test_count_worker, &n_run, NULL, NULL));
     }
   test_gate_open (&hold.release);
 
@@ -1900,9 +1784,9 @@ test_close_drain (void)
   test_run_pending (NULL);
   g_assert_cmpint (n_called, ==, n);
   g_assert_cmpint (report.called, ==, 0);
-  task_finish (held);
+  test_finish (held);
   q_task_complete (late);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -1930,7 +1814,7 @@ slow_close_thread (gpointer data)
 {
   SlowClose *slow = data;
 
-  poll_until (q_task_pool_is_closed (slow->pool));
+  test_poll_until (q_task_pool_is_closed (slow->pool));
   g_usleep (20 * 1000);
   g_atomic_int_set (&slow->is_released, TRUE);
   test_gate_open (&slow->hold.release);
@@ -1948,7 +1832,7 @@ test_close_while_running (gconstpointer mode)
   GThread *thread;
   QTask *held;
 
-  held = run_hold (slow.pool, &slow.hold);
+  held = test_pool_push_hold (slow.pool, &slow.hold);
   thread = g_thread_new ("slow", slow_close_thread, &slow);
   g_assert_true (q_task_pool_close (slow.pool, GPOINTER_TO_INT (mode), NULL, &error));
   g_assert_no_error (error);
@@ -1958,8 +1842,8 @@ test_close_while_running (gconstpointer mode)
   g_assert_cmpint (q_task_poll (held), >=, Q_TASK_STATE_FINISHED);
 
   g_thread_join (thread);
-  task_finish (held);
-  pool_drop (slow.pool);
+  test_finish (held);
+  test_pool_drop (slow.pool);
 }
 
 /* When a pool is closed, its tasks have their outcomes. */
@@ -1969,12 +1853,12 @@ test_close_after_outcomes (void)
   for (guint i = 0; i < many () / 20; i++)
     {
       QTaskPool *pool = q_task_pool_new ("closed", 1, 0);
-      QTask *task = pool_run (pool, test_empty_worker, NULL);
+      QTask *task = test_pool_push_new (pool, test_empty_worker, NULL);
 
       g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, NULL));
       g_assert_cmpint (q_task_poll (task), ==, Q_TASK_STATE_FINISHED);
-      task_finish (task);
-      pool_drop (pool);
+      test_finish (task);
+      test_pool_drop (pool);
     }
 }
 
@@ -1988,14 +1872,14 @@ test_close_stop (void)
   QTask *running[2];
 
   for (int i = 0; i < 2; i++)
-    running[i] = pool_run (pool, until_stopped_worker, &entered);
+    running[i] = test_pool_push_new (pool, until_stopped_worker, &entered);
   test_gate_wait_for (&entered, 2);
 
   for (int i = 0; i < n; i++)
     {
       g_autoptr (QTask) task = q_task_new (NULL, stopped_cb, &n_called, NULL);
 
-      g_assert_true (q_task_pool_push (pool, task, count_worker, &n_run, NULL, NULL));
+      g_assert_true (q_task_pool_push (pool, task, test_count_worker, &n_run, NULL, NULL));
       q_task_set_task_data (task, &n_destroyed, count_destroy);
     }
 
@@ -2010,14 +1894,14 @@ test_close_stop (void)
       g_assert_true (q_task_propagate_error (running[i], &error));
       g_assert_error (error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
       g_clear_error (&error);
-      task_finish (running[i]);
+      test_finish (running[i]);
     }
 
   test_run_until (NULL, n_called == n);
   test_run_pending (NULL);
   g_assert_cmpint (n_called, ==, n);
   g_assert_cmpint (g_atomic_int_get (&n_destroyed), ==, n);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 /* What is queued need not wait for a thread to be told so. */
@@ -2030,11 +1914,11 @@ test_close_stop_empties_the_queue (void)
   int n_run = 0, n_called = 0;
   QTask *held, *queued[3];
 
-  held = run_hold (pool, &hold);
+  held = test_pool_push_hold (pool, &hold);
   for (int i = 0; i < 3; i++)
     {
       queued[i] = q_task_new (NULL, stopped_cb, &n_called, NULL);
-      g_assert_true (q_task_pool_push (pool, queued[i], count_worker, &n_run, NULL, NULL));
+      g_assert_true (q_task_pool_push (pool, queued[i], test_count_worker, &n_run, NULL, NULL));
     }
 
   q_task_pool_close_async (pool, Q_TASK_POOL_CLOSE_STOP, NULL, close_cb, &report);
@@ -2042,7 +1926,7 @@ test_close_stop_empties_the_queue (void)
   for (int i = 0; i < 3; i++)
     {
       g_assert_cmpint (q_task_poll (queued[i]), ==, Q_TASK_STATE_STOPPED);
-      task_finish (queued[i]);
+      test_finish (queued[i]);
     }
   g_assert_cmpint (q_task_poll (held), ==, Q_TASK_STATE_STOPPING);
   g_assert_cmpint (report.called, ==, 0);
@@ -2050,9 +1934,9 @@ test_close_stop_empties_the_queue (void)
   test_gate_open (&hold.release);
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
-  task_finish (held);
+  test_finish (held);
   g_assert_cmpint (g_atomic_int_get (&n_run), ==, 0);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -2070,7 +1954,7 @@ test_close_empty (void)
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_STOP, NULL, &error));
   g_assert_no_error (error);
   g_assert_true (q_task_pool_is_closed (pool));
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -2083,8 +1967,8 @@ test_close_async (void)
   g_autoptr (QTask) late = q_task_new (NULL, NULL, NULL, NULL);
   QTask *held, *queued;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   q_task_pool_close_async (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, close_cb, &report);
   q_task_pool_close_async (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, close_cb, &again);
@@ -2096,7 +1980,7 @@ test_close_async (void)
   test_run_pending (NULL);
   g_assert_cmpint (report.called, ==, 0);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, report.called && again.called);
   g_assert_no_error (report.error);
   g_assert_true (report.result);
@@ -2104,8 +1988,8 @@ test_close_async (void)
   g_assert_no_error (again.error);
   g_assert_true (again.result);
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_FINISHED);
-  task_finish (queued);
-  pool_drop (pool);
+  test_finish (queued);
+  test_pool_drop (pool);
 }
 
 static void
@@ -2119,7 +2003,7 @@ test_close_async_empty (void)
   test_run_until (NULL, report.called);
   g_assert_no_error (report.error);
   g_assert_true (report.result);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -2132,8 +2016,8 @@ test_close_async_cancelled (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *queued;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   q_task_pool_close_async (pool, Q_TASK_POOL_CLOSE_DRAIN, cancellable, close_cb, &report);
   g_cancellable_cancel (cancellable);
@@ -2144,12 +2028,12 @@ test_close_async_cancelled (void)
   g_assert_true (q_task_pool_is_closed (pool));
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_QUEUED);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   test_run_until (NULL, q_task_get_completed (queued));
   g_assert_false (q_task_propagate_error (queued, &error));
   g_assert_no_error (error);
-  task_finish (queued);
-  pool_drop (pool);
+  test_finish (queued);
+  test_pool_drop (pool);
 }
 
 static gboolean
@@ -2165,17 +2049,17 @@ test_close_in_own_worker (void)
 {
   QTaskPool *pool = q_task_pool_new ("closes itself", 2, 0);
   g_autoptr (GError) error = NULL;
-  QTask *task = pool_run (pool, close_worker, pool);
+  QTask *task = test_pool_push_new (pool, close_worker, pool);
 
   test_run_until (NULL, q_task_get_completed (task));
   g_assert_true (q_task_propagate_error (task, &error));
   g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
   g_clear_error (&error);
-  task_finish (task);
+  test_finish (task);
 
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, &error));
   g_assert_no_error (error);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -2187,17 +2071,17 @@ test_close_in_other_worker (void)
   g_autoptr (GError) error = NULL;
   QTask *held, *task;
 
-  held = run_hold (pool, &hold);
-  task = pool_run (other, close_worker, pool);
-  poll_until (q_task_pool_is_closed (pool));
-  release_hold (held, &hold);
+  held = test_pool_push_hold (pool, &hold);
+  task = test_pool_push_new (other, close_worker, pool);
+  test_poll_until (q_task_pool_is_closed (pool));
+  test_release (held, &hold);
 
   test_run_until (NULL, q_task_get_completed (task));
   g_assert_false (q_task_propagate_error (task, &error));
   g_assert_no_error (error);
-  task_finish (task);
-  pool_drop (pool);
-  pool_drop (other);
+  test_finish (task);
+  test_pool_drop (pool);
+  test_pool_drop (other);
 }
 
 /* Closer: a thread that closes a pool */
@@ -2232,11 +2116,11 @@ test_close_cancelled (void)
   QTask *held, *queued;
   GThread *thread;
 
-  held = run_hold (pool, &hold);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  held = test_pool_push_hold (pool, &hold);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   thread = g_thread_new ("closer", closer_thread, &closer);
-  poll_until (q_task_pool_is_closed (pool));
+  test_poll_until (q_task_pool_is_closed (pool));
   g_cancellable_cancel (cancellable);
   g_thread_join (thread);
   g_assert_false (closer.result);
@@ -2251,12 +2135,12 @@ test_close_cancelled (void)
   q_task_complete (late);
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_QUEUED);
 
-  release_hold (held, &hold);
+  test_release (held, &hold);
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_DRAIN, NULL, &error));
   g_assert_no_error (error);
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_FINISHED);
-  task_finish (queued);
-  pool_drop (pool);
+  test_finish (queued);
+  test_pool_drop (pool);
 }
 
 /* A pool that is being drained can still be stopped. */
@@ -2270,12 +2154,12 @@ test_close_stop_after_drain (void)
   QTask *running, *queued;
   GThread *thread;
 
-  running = pool_run (pool, until_stopped_worker, &entered);
+  running = test_pool_push_new (pool, until_stopped_worker, &entered);
   test_gate_wait (&entered);
-  queued = pool_run (pool, test_empty_worker, NULL);
+  queued = test_pool_push_new (pool, test_empty_worker, NULL);
 
   thread = g_thread_new ("closer", closer_thread, &closer);
-  poll_until (q_task_pool_is_closed (pool));
+  test_poll_until (q_task_pool_is_closed (pool));
   g_assert_true (q_task_pool_close (pool, Q_TASK_POOL_CLOSE_STOP, NULL, &error));
   g_assert_no_error (error);
   g_thread_join (thread);
@@ -2284,9 +2168,9 @@ test_close_stop_after_drain (void)
 
   g_assert_cmpint (q_task_poll (running), ==, Q_TASK_STATE_STOPPED);
   g_assert_cmpint (q_task_poll (queued), ==, Q_TASK_STATE_STOPPED);
-  task_finish (running);
-  task_finish (queued);
-  pool_drop (pool);
+  test_finish (running);
+  test_finish (queued);
+  test_pool_drop (pool);
 }
 
 /* What workers wait for in a pool that is closed still comes. */
@@ -2321,7 +2205,7 @@ test_close_drain_with_waits (void)
   g_assert_true (q_task_pool_push (pool, awaited, test_empty_worker, NULL, NULL, NULL));
 
   thread = g_thread_new ("closer", closer_thread, &closer);
-  poll_until (q_task_pool_is_closed (pool));
+  test_poll_until (q_task_pool_is_closed (pool));
   test_gate_open (&hold.release);
   g_thread_join (thread);
   g_assert_no_error (closer.error);
@@ -2330,9 +2214,9 @@ test_close_drain_with_waits (void)
   test_run_until (NULL, q_task_get_completed (task));
   g_assert_false (q_task_propagate_error (task, &error));
   g_assert_no_error (error);
-  task_finish (task);
-  task_finish (awaited);
-  pool_drop (pool);
+  test_finish (task);
+  test_finish (awaited);
+  test_pool_drop (pool);
 }
 
 /* The callbacks of a pool may close it: all that runs there is over. */
@@ -2353,9 +2237,9 @@ test_close_in_callback (void)
   QTask *task = q_task_new (NULL, close_pool_cb, pool, NULL);
 
   g_assert_true (q_task_pool_push (pool, task, test_empty_worker, NULL, NULL, NULL));
-  task_finish (task);
+  test_finish (task);
   g_assert_true (q_task_pool_is_closed (pool));
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 static void
@@ -2363,29 +2247,29 @@ test_dropped_with_queued (void)
 {
   QTaskPool *pool = q_task_pool_new ("dropped", 2, 0);
   TestHold hold = TEST_HOLD_INIT;
-  TestGate gone = TEST_GATE_INIT;
+  TestFate gone = TEST_FATE_INIT;
   int n = (int) many (), n_run = 0, n_called = 0;
   QTask *held[2];
 
   for (int i = 0; i < 2; i++)
-    held[i] = pool_run (pool, test_hold_worker, &hold);
+    held[i] = test_pool_push_new (pool, test_hold_worker, &hold);
   test_gate_wait_for (&hold.entered, 2);
   for (int i = 0; i < n; i++)
     {
       g_autoptr (QTask) task = q_task_new (NULL, count_cb, &n_called, NULL);
 
-      g_assert_true (q_task_pool_push (pool, task, count_worker, &n_run, NULL, NULL));
+      g_assert_true (q_task_pool_push (pool, task, test_count_worker, &n_run, NULL, NULL));
     }
 
-  g_object_weak_ref (G_OBJECT (pool), gone_cb, &gone);
+  test_fate_watch (&gone, pool);
   g_object_unref (pool);
   test_gate_open (&hold.release);
 
   for (int i = 0; i < 2; i++)
-    task_finish (held[i]);
+    test_finish (held[i]);
   test_run_until (NULL, n_called == n);
   g_assert_cmpint (g_atomic_int_get (&n_run), ==, n);
-  test_gate_wait (&gone);
+  test_fate_wait (&gone);
 }
 
 static gboolean
@@ -2405,11 +2289,12 @@ static void
 test_dropped_on_own_thread (void)
 {
   QTaskPool *pool = q_task_pool_new ("dropped", 1, 0);
-  TestGate gone = TEST_GATE_INIT, go_on = TEST_GATE_INIT;
+  TestFate gone = TEST_FATE_INIT;
+  TestGate go_on = TEST_GATE_INIT;
   int n_called = 0;
   QTask *task;
 
-  g_object_weak_ref (G_OBJECT (pool), gone_cb, &gone);
+  test_fate_watch (&gone, pool);
   task = q_task_new (NULL, NULL, NULL, NULL);
   q_task_set_task_data (task, &go_on, NULL);
   g_assert_true (q_task_pool_push (pool, task, drop_worker, pool, NULL, NULL));
@@ -2423,9 +2308,9 @@ test_dropped_on_own_thread (void)
     }
 
   test_gate_open (&go_on);
-  test_gate_wait (&gone);
+  test_fate_wait (&gone);
   test_run_until (NULL, n_called == 5);
-  task_finish (task);
+  test_finish (task);
 }
 
 /* A pool that is dropped lets its threads go, finalizers included. */
@@ -2439,14 +2324,14 @@ test_dropped_with_thread_funcs (void)
 
   q_task_pool_set_thread_funcs (pool, thread_initializer, thread_finalizer, &funcs, thread_funcs_destroy);
   for (int i = 0; i < 2; i++)
-    tasks[i] = pool_run (pool, ready_hold_worker, &hold);
+    tasks[i] = test_pool_push_new (pool, ready_hold_worker, &hold);
   test_gate_wait_for (&hold.entered, 2);
   g_object_unref (pool);
   g_assert_cmpint (test_gate_get_count (&funcs.finalized), ==, 0);
 
   test_gate_open (&hold.release);
   for (int i = 0; i < 2; i++)
-    task_finish (tasks[i]);
+    test_finish (tasks[i]);
   thread_funcs_end (&funcs);
   g_assert_cmpint (test_gate_get_count (&funcs.finalized), ==, 2);
 }
@@ -2481,7 +2366,7 @@ test_default_cannot_be_closed (void)
   g_clear_error (&report.error);
   g_assert_false (q_task_pool_is_closed (pool));
 
-  task_finish (pool_run (pool, test_empty_worker, NULL));
+  test_finish (test_pool_push_new (pool, test_empty_worker, NULL));
 }
 
 /* Ten threads that stay busy: an eleventh comes, but not at once. */
@@ -2517,7 +2402,7 @@ test_default_grows (void)
 
   test_gate_open (&hold.release);
   for (int i = 0; i < N_THREADS + N_MORE; i++)
-    task_finish (tasks[i]);
+    test_finish (tasks[i]);
 }
 
 /* Ten that run and go: nobody waits for the growth. */
@@ -2545,7 +2430,7 @@ test_default_takes_what_comes (void)
 
   test_gate_open (&hold.release);
   for (guint i = 0; i < G_N_ELEMENTS (held); i++)
-    task_finish (held[i]);
+    test_finish (held[i]);
 }
 
 /* What a pool cannot do it says, and what can. */
@@ -2563,9 +2448,9 @@ test_refused (void)
   g_assert_true (q_task_pool_push (used, task, test_empty_worker, NULL, NULL, NULL));
   test_critical_says ("*threads*before the first task is pushed",
                       q_task_pool_set_thread_funcs (used, NULL, NULL, NULL, NULL));
-  task_finish (task);
-  pool_drop (used);
-  pool_drop (serial);
+  test_finish (task);
+  test_pool_drop (used);
+  test_pool_drop (serial);
 }
 
 /* Wrong arguments change nothing. */
@@ -2606,9 +2491,9 @@ test_wrong_arguments (void)
   g_assert_false (q_task_pool_is_closed (pool));
 
   g_assert_true (q_task_pool_push (pool, task, test_empty_worker, &fate, test_fate_notify, NULL));
-  task_finish (task);
+  test_finish (task);
   test_assert_destroyed_here (&fate);
-  pool_drop (pool);
+  test_pool_drop (pool);
 }
 
 int

@@ -8,37 +8,21 @@
 # Each command runs a worker of doc/examples, but that of the name "mirror" sends back whatever
 # comes. Prints TAP.
 
-import faulthandler
 import gc
 import os
 import shlex
 import signal
 import sys
 import time
-import traceback
 
-import gi
-import gi.overrides
+# Before QTask, of which it finds the override of this tree
+from test_util import TIME_LIMIT, Skip, equal, iterate_until, main, test, tests
 
-# The override of this tree, before one that is installed.
-gi.overrides.__path__.insert(
-    0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'qtask', 'overrides'))
-gi.require_version('QTask', '1')
-from gi.repository import Gio, GLib, QTask  # noqa: E402
-
-TIME_LIMIT = 60
+from gi.repository import Gio, GLib, QTask
 
 workers = dict(argument.split('=', 1) for argument in sys.argv[1:])
 # One that sends back whatever comes
 mirror = workers.pop('mirror')
-tests = []
-
-
-def test(path):
-    def register(func):
-        tests.append((path, func))
-        return func
-    return register
 
 
 def test_each(path):
@@ -53,10 +37,6 @@ def test_each(path):
     return register
 
 
-def equal(a, b):
-    assert a == b, f'{a!r} != {b!r}'
-
-
 def raises(func, domain, code, text=''):
     try:
         value = func()
@@ -65,13 +45,6 @@ def raises(func, domain, code, text=''):
         assert text in error.message, repr(error)
         return error
     raise AssertionError(f'no error raised, got {value!r}')
-
-
-def iterate_until(condition):
-    # The time limit of the test ends this if nothing else does.
-    context = GLib.MainContext.default()
-    while not condition():
-        context.iteration(True)
 
 
 class Launcher:
@@ -449,9 +422,9 @@ def time_processes(launcher):
 @test('/python-launcher/processes-run-at-once')
 def _():
     if 'python' not in workers:
-        return 'no worker in Python'
+        raise Skip('no worker in Python')
     if CPUS < 2:
-        return 'there is one processor'
+        raise Skip('there is one processor')
     with Launcher('python') as launcher:
         # The processes are there.
         for task in [start(launcher, 'count-primes', GLib.Variant('u', 20000)) for n in range(2)]:
@@ -467,29 +440,8 @@ def _():
                 return None
         load = os.getloadavg()[0]
         if load > CPUS + 3:
-            return f'others use the processors, the load is {load}'
+            raise Skip(f'others use the processors, the load is {load}')
         raise AssertionError(f'processes take {min(ratios):.2f} of the time of threads')
-
-
-def main():
-    faulthandler.enable()
-    # What nobody expects ends the program.
-    GLib.log_set_always_fatal(GLib.LogLevelFlags.LEVEL_CRITICAL | GLib.LogLevelFlags.LEVEL_WARNING |
-                              GLib.LogLevelFlags.LEVEL_ERROR)
-    failed = 0
-    print(f'1..{len(tests)}', flush=True)
-    for n, (path, func) in enumerate(tests, 1):
-        faulthandler.dump_traceback_later(TIME_LIMIT, exit=True)
-        try:
-            reason = func()
-            print(f'ok {n} {path}' + (f' # SKIP {reason}' if reason else ''), flush=True)
-        except BaseException:
-            failed += 1
-            for line in traceback.format_exc().splitlines():
-                print(f'# {line}')
-            print(f'not ok {n} {path}', flush=True)
-        faulthandler.cancel_dump_traceback_later()
-    return 1 if failed else 0
 
 
 if __name__ == '__main__':

@@ -6,24 +6,15 @@
 # Prints TAP. Runs all tests, or those whose paths begin with an argument.
 
 import asyncio
-import importlib.util
 import os
 import sys
 import threading
 import time
 
-here = os.path.dirname(os.path.abspath(__file__))
+# Before QTask, of which it finds the override of this tree
+from test_util import TIME_LIMIT, Gate, equal, error_of, in_main, is_error, main, raises, run, test
 
-# Its helpers, and none of its tests
-spec = importlib.util.spec_from_file_location('python', os.path.join(here, 'test-python.py'))
-python = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(python)
-python.tests.clear()
-
-from gi.repository import Gio, GLib, QTask  # noqa: E402
-
-test, equal, raises, is_error, run = (python.test, python.equal, python.raises, python.is_error,
-                                      python.run)
+from gi.repository import Gio, GLib, QTask
 
 
 def pair():
@@ -45,7 +36,7 @@ def in_asyncio(coroutine):
     try:
         while not loop.is_running():
             time.sleep(0.001)
-        return asyncio.run(asyncio.wait_for(coroutine, python.TIME_LIMIT))
+        return asyncio.run(asyncio.wait_for(coroutine, TIME_LIMIT))
     finally:
         loop.quit()
         thread.join()
@@ -115,7 +106,7 @@ def _():
 @test('/python/channel/worker-that-iterates-is-stopped')
 def _():
     seen = []
-    gate = python.Gate()
+    gate = Gate()
 
     def worker(task):
         gate.set()
@@ -127,7 +118,7 @@ def _():
     gate()
     task.cancel()
     task.wait()
-    is_error(python.error_of(task), Gio.IOErrorEnum.CANCELLED)
+    is_error(error_of(task), Gio.IOErrorEnum.CANCELLED)
     assert task.exception() is not None, 'the iteration ended as at the end'
     equal(seen, [])
 
@@ -296,7 +287,7 @@ def _():
         return (QTask.TaskStep.CHECK_IN, QTask.TaskStep.SYNC, QTask.TaskStep.FINISHED)[len(data) - 1]
 
     def sync(task):
-        seen.append((python.in_main(), task.poll()))
+        seen.append((in_main(), task.poll()))
         task.resume(False)
 
     for start_steps in (QTask.Task.run_steps_in_thread,
@@ -345,4 +336,4 @@ def _():
 
 
 if __name__ == '__main__':
-    sys.exit(python.main())
+    sys.exit(main(sys.argv[1:]))

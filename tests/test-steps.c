@@ -510,16 +510,6 @@ test_sync_in_step (void)
 
 /* Checking in */
 
-static gboolean
-count_worker (QTask *task,
-              gpointer count,
-              GError **error)
-{
-  g_atomic_int_inc ((int *) count);
-
-  return TRUE;
-}
-
 static QTaskStep
 urgent_ran_step (QTask *task,
                  gpointer data,
@@ -557,7 +547,7 @@ test_urgent_between_steps (gconstpointer priority)
     {
       urgent[i] = q_task_new (NULL, NULL, NULL, NULL);
       q_task_set_priority (urgent[i], GPOINTER_TO_INT (priority) - 1 - i % 2);
-      test_pool_push (pool, urgent[i], count_worker, &n_ran, NULL);
+      test_pool_push (pool, urgent[i], test_count_worker, &n_ran, NULL);
     }
   test_gate_open (&walk.let);
   test_run_until (NULL, walk.called);
@@ -1215,14 +1205,6 @@ test_owner_waits_timeout (void)
   test_pool_drop (pool);
 }
 
-static gboolean
-wait_worker (QTask *task,
-             gpointer awaited,
-             GError **error)
-{
-  return q_task_wait (awaited, NULL, error);
-}
-
 /* In a pool of one: the task is queued behind its waiter, which runs its steps. */
 static void
 test_worker_waits (gconstpointer script)
@@ -1237,7 +1219,7 @@ test_worker_waits (gconstpointer script)
 
   test_pool_push (pool, held, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
-  test_pool_push (pool, waits, wait_worker, task, NULL);
+  test_pool_push (pool, waits, test_wait_worker, task, NULL);
   walk_start (&walk, pool, task);
   test_gate_open (&hold.release);
   test_run_until (NULL, walk.called && q_task_get_completed (waits));
@@ -1321,7 +1303,7 @@ test_worker_lets_urgent_pass (void)
 
   test_pool_push (pool, held, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
-  test_pool_push (pool, waits, wait_worker, task, NULL);
+  test_pool_push (pool, waits, test_wait_worker, task, NULL);
   walk_start (&walk, pool, task);
   test_gate_open (&hold.release);
   test_gate_wait_for (&walk.stepped, 10);
@@ -1350,7 +1332,7 @@ test_worker_waits_for_syncing (void)
 
   walk_start (&walk, pool, task);
   test_run_until (NULL, walk.n_funcs == 1);
-  test_pool_push (pool, waits, wait_worker, task, NULL);
+  test_pool_push (pool, waits, test_wait_worker, task, NULL);
   test_poll_until (test_pool_stats (pool).parked == 2);
   for (int i = 1; i <= 4; i++)
     {

@@ -15,8 +15,6 @@
 
 #include "test-util.h"
 
-#define DEFAULT_SEED "R02S5ce1a9b15ce1a9b15ce1a9b15ce1a9b1"
-
 #define N_OWNERS 3
 #define N_MEDDLERS 3
 #define N_POOLS 5
@@ -1280,27 +1278,8 @@ int
 main (int argc,
       char *argv[])
 {
-  g_auto (GStrv) arguments = NULL;
-  gboolean has_seed = FALSE;
-  char **argument_list;
-  int n_arguments;
-  int result;
-
-  for (int i = 1; i < argc; i++)
-    has_seed |= g_str_has_prefix (argv[i], "--seed");
-
-  arguments = g_new0 (char *, argc + 3);
-  for (n_arguments = 0; n_arguments < argc; n_arguments++)
-    arguments[n_arguments] = g_strdup (argv[n_arguments]);
-  if (!has_seed)
-    {
-      arguments[n_arguments++] = g_strdup ("--seed");
-      arguments[n_arguments++] = g_strdup (DEFAULT_SEED);
-    }
-
-  /* What is parsed is taken out of the list. */
-  argument_list = g_memdup2 (arguments, sizeof (char *) * ((gsize) n_arguments + 1));
-  g_test_init (&n_arguments, &argument_list, NULL);
+  test_add_seed (&argc, &argv);
+  g_test_init (&argc, &argv, NULL);
 
   g_test_add_func ("/stress/random", test_random);
   g_test_add_func ("/stress/random-waits", test_random_waits);
@@ -1309,8 +1288,5 @@ main (int argc,
   g_test_add_func ("/stress/contexts-and-references", test_contexts_and_references);
   g_test_add_func ("/stress/pools-in-workers", test_pools_in_workers);
 
-  result = g_test_run ();
-  g_free (argument_list);
-
-  return result;
+  return g_test_run ();
 }

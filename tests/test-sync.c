@@ -1656,14 +1656,6 @@ test_run_in_thread_sync (void)
 
 /* A worker that waits for a task that syncs */
 
-static gboolean
-wait_worker (QTask *task,
-             gpointer awaited,
-             GError **error)
-{
-  return q_task_wait (awaited, NULL, error);
-}
-
 static void
 test_worker_waits (gconstpointer helps)
 {
@@ -1681,7 +1673,7 @@ test_worker_waits (gconstpointer helps)
       test_pool_push (pool, held, test_hold_worker, &hold, NULL);
       test_gate_wait (&hold.entered);
       q_task_set_priority (waits, -1);
-      test_pool_push (pool, waits, wait_worker, task, NULL);
+      test_pool_push (pool, waits, test_wait_worker, task, NULL);
       meeting_start (&meeting, pool, task);
       test_gate_open (&hold.release);
     }
@@ -1690,7 +1682,7 @@ test_worker_waits (gconstpointer helps)
       q_task_complete (held);
       meeting_start (&meeting, pool, task);
       wait_for_state (task, Q_TASK_STATE_SYNCING);
-      test_pool_push (pool, waits, wait_worker, task, NULL);
+      test_pool_push (pool, waits, test_wait_worker, task, NULL);
     }
 
   test_run_until (NULL, meeting.called && q_task_get_completed (waits));
@@ -1719,7 +1711,7 @@ test_helped_syncs_and_pool_goes_on (void)
 
   test_pool_push (pool, held, test_hold_worker, &hold, NULL);
   test_gate_wait (&hold.entered);
-  test_pool_push (pool, waits, wait_worker, task, NULL);
+  test_pool_push (pool, waits, test_wait_worker, task, NULL);
   meeting_start (&meeting, pool, task);
   test_gate_open (&hold.release);
   test_run_until (NULL, meeting.n_funcs);

@@ -17,32 +17,12 @@
 
 #include "test-util.h"
 
-#define DEFAULT_SEED "R02S5ce1a9b15ce1a9b15ce1a9b15ce1a9b1"
-
 #define N_OWNERS 2
 #define N_MEDDLERS 2
 #define N_POOLS 4
 #define N_SHOWN 60
 #define N_OUTSTANDING 100
 #define N_ANCHORS 6
-
-/* Numbers of one thread, or of one record */
-static guint32
-next_random (guint32 *state)
-{
-  *state ^= *state << 13;
-  *state ^= *state >> 17;
-  *state ^= *state << 5;
-
-  return *state;
-}
-
-static gboolean
-chance (guint32 *state,
-        guint32 percent)
-{
-  return next_random (state) % 100 < percent;
-}
 
 typedef struct
 {
@@ -299,7 +279,7 @@ record_work (Record *record,
              gboolean *syncs,
              GError **error)
 {
-  guint32 what = next_random (&record->random) % 100;
+  guint32 what = test_next_random (&record->random) % 100;
 
   g_assert_false (record->in_func);
   record->n_turns++;
@@ -392,7 +372,7 @@ static void
 life_show (Life *life,
            QTask *task)
 {
-  guint slot = next_random (&life->random) % N_SHOWN;
+  guint slot = test_next_random (&life->random) % N_SHOWN;
   QTask *old;
 
   pthread_mutex_lock (&life->stress->mutex);
@@ -423,7 +403,7 @@ life_drop_anchor (Life *life,
   g_atomic_int_set (life->anchors_gone[i], TRUE);
   g_clear_pointer (&life->anchors_gone[i], g_atomic_rc_box_release);
 
-  switch (next_random (&life->random) % 4)
+  switch (test_next_random (&life->random) % 4)
     {
     case 0:
       g_thread_unref (g_thread_new ("unref", unref_thread, anchor));
@@ -452,51 +432,51 @@ life_start_task (Life *life)
   life->n_outstanding++;
   record->stress = stress;
   record->life = life_ref (life);
-  record->random = next_random (random);
-  record->n_ops = (int) (next_random (random) % 30);
-  record->resume = next_random (random) % N_RESUMES;
+  record->random = test_next_random (random);
+  record->n_ops = (int) (test_next_random (random) % 30);
+  record->resume = test_next_random (random) % N_RESUMES;
 
   task = q_task_new (NULL, called_cb, record_hold (record), record_release);
   q_task_set_task_data (task, record_hold (record), record_release);
-  q_task_set_priority (task, (int) (next_random (random) % 5) - 2);
-  if (chance (random, 30))
-    q_task_set_completion_priority (task, chance (random, 50) ? G_PRIORITY_HIGH : G_PRIORITY_LOW);
+  q_task_set_priority (task, (int) (test_next_random (random) % 5) - 2);
+  if (test_chance (random, 30))
+    q_task_set_completion_priority (task, test_chance (random, 50) ? G_PRIORITY_HIGH : G_PRIORITY_LOW);
 
-  record->has_channel = chance (random, 60);
+  record->has_channel = test_chance (random, 60);
   if (record->has_channel)
     {
       g_assert_true (q_task_open_channel (task, NULL));
-      if (chance (random, 50))
-        q_task_channel_set_capacity (q_task_get_worker_channel (task), next_random (random) % 20);
-      if (chance (random, 50))
+      if (test_chance (random, 50))
+        q_task_channel_set_capacity (q_task_get_worker_channel (task), test_next_random (random) % 20);
+      if (test_chance (random, 50))
         q_task_bind_callback (task, bound_cb, record_hold (record), record_release);
       else
         q_task_channel_set_message_func (q_task_get_channel (task), message_cb, record_hold (record),
                                          record_release);
     }
-  else if (chance (random, 10))
+  else if (test_chance (random, 10))
     {
       q_task_bind_callback (task, bound_cb, record_hold (record), record_release);
     }
 
-  record->has_sync = chance (random, 60);
+  record->has_sync = test_chance (random, 60);
   if (record->has_sync)
     {
       q_task_set_sync_func (task, sync_cb, record_hold (record), record_release);
       if (record->resume == RESUME_NEVER)
         q_task_set_timeout (task, 20 * G_TIME_SPAN_MILLISECOND);
     }
-  if (chance (random, 10))
+  if (test_chance (random, 10))
     {
       record->has_early_outcome = TRUE;
       q_task_set_return_on_cancel (task, TRUE);
     }
-  if (chance (random, 20))
-    q_task_set_timeout (task, 1 + next_random (random) % 20000);
+  if (test_chance (random, 20))
+    q_task_set_timeout (task, 1 + test_next_random (random) % 20000);
 
-  if (chance (random, 40))
+  if (test_chance (random, 40))
     {
-      guint i = next_random (random) % N_ANCHORS;
+      guint i = test_next_random (random) % N_ANCHORS;
 
       if (life->anchors[i] == NULL)
         {
@@ -505,15 +485,15 @@ life_start_task (Life *life)
         }
       record->is_loose = g_atomic_rc_box_acquire (life->anchors_gone[i]);
       q_task_bind_object (task, life->anchors[i],
-                          chance (random, 50) ? Q_TASK_BIND_OUTLIVE : Q_TASK_BIND_DEFAULT);
+                          test_chance (random, 50) ? Q_TASK_BIND_OUTLIVE : Q_TASK_BIND_DEFAULT);
     }
 
-  if (chance (random, 50))
+  if (test_chance (random, 50))
     life_show (life, task);
 
-  has_steps = chance (random, 50);
+  has_steps = test_chance (random, 50);
   record_hold (record);
-  if (chance (random, 10))
+  if (test_chance (random, 10))
     {
       if (has_steps)
         q_task_run_steps_in_thread (task, step, record, record_release);
@@ -523,10 +503,10 @@ life_start_task (Life *life)
     }
 
   if (has_steps)
-    pushed = q_task_pool_push_steps (stress->pools[next_random (random) % N_POOLS], task, step, record,
+    pushed = q_task_pool_push_steps (stress->pools[test_next_random (random) % N_POOLS], task, step, record,
                                      record_release, &error);
   else
-    pushed = q_task_pool_push (stress->pools[next_random (random) % N_POOLS], task, worker, record,
+    pushed = q_task_pool_push (stress->pools[test_next_random (random) % N_POOLS], task, worker, record,
                                record_release, &error);
   if (!pushed)
     {
@@ -578,17 +558,17 @@ owner_thread (gpointer data)
 
   while (g_get_monotonic_time () < start->stress->end_time)
     {
-      Life *life = life_new (start->stress, next_random (&random));
-      gint64 until = MIN (start->stress->end_time, g_get_monotonic_time () + 20000 + next_random (&random) % 300000);
-      gboolean goes_early = chance (&random, 50);
+      Life *life = life_new (start->stress, test_next_random (&random));
+      gint64 until = MIN (start->stress->end_time, g_get_monotonic_time () + 20000 + test_next_random (&random) % 300000);
+      gboolean goes_early = test_chance (&random, 50);
 
       while (g_get_monotonic_time () < until)
         {
           if (life->n_outstanding < N_OUTSTANDING)
             life_start_task (life);
-          if (chance (&random, 2))
-            life_drop_anchor (life, next_random (&random) % N_ANCHORS);
-          if (chance (&random, 1))
+          if (test_chance (&random, 2))
+            life_drop_anchor (life, test_next_random (&random) % N_ANCHORS);
+          if (test_chance (&random, 1))
             g_usleep (2000);
           g_main_context_iteration (life->context, life->n_outstanding >= N_OUTSTANDING);
         }
@@ -611,13 +591,13 @@ meddler_thread (gpointer data)
 
   while (!g_atomic_int_get (&stress->is_over))
     {
-      guint slot = next_random (&random) % N_SHOWN;
+      guint slot = test_next_random (&random) % N_SHOWN;
       g_autoptr (GError) error = NULL;
       QTask *task;
 
       pthread_mutex_lock (&stress->mutex);
       task = stress->shown[slot];
-      if (task != NULL && chance (&random, 90))
+      if (task != NULL && test_chance (&random, 90))
         g_object_ref (task);
       else
         stress->shown[slot] = NULL;
@@ -629,7 +609,7 @@ meddler_thread (gpointer data)
           continue;
         }
 
-      switch (next_random (&random) % 10)
+      switch (test_next_random (&random) % 10)
         {
         case 0:
           q_task_cancel (task);
@@ -650,14 +630,14 @@ meddler_thread (gpointer data)
           q_task_wait_until (task, g_get_monotonic_time () + 500, NULL, &error);
           break;
         case 7:
-          q_task_set_outlive (task, chance (&random, 50));
+          q_task_set_outlive (task, test_chance (&random, 50));
           break;
         default:
           g_thread_yield ();
         }
 
       g_object_unref (task);
-      if (chance (&random, 10))
+      if (test_chance (&random, 10))
         g_usleep (200);
     }
 
@@ -712,32 +692,10 @@ int
 main (int argc,
       char *argv[])
 {
-  g_auto (GStrv) arguments = NULL;
-  gboolean has_seed = FALSE;
-  char **argument_list;
-  int n_arguments;
-  int result;
-
-  for (int i = 1; i < argc; i++)
-    has_seed |= g_str_has_prefix (argv[i], "--seed");
-
-  arguments = g_new0 (char *, argc + 3);
-  for (n_arguments = 0; n_arguments < argc; n_arguments++)
-    arguments[n_arguments] = g_strdup (argv[n_arguments]);
-  if (!has_seed)
-    {
-      arguments[n_arguments++] = g_strdup ("--seed");
-      arguments[n_arguments++] = g_strdup (DEFAULT_SEED);
-    }
-
-  /* What is parsed is taken out of the list. */
-  argument_list = g_memdup2 (arguments, sizeof (char *) * ((gsize) n_arguments + 1));
-  g_test_init (&n_arguments, &argument_list, NULL);
+  test_add_seed (&argc, &argv);
+  g_test_init (&argc, &argv, NULL);
 
   g_test_add_func ("/talk-stress/random", test_random);
 
-  result = g_test_run ();
-  g_free (argument_list);
-
-  return result;
+  return g_test_run ();
 }

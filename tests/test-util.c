@@ -18,14 +18,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define IS_SANITIZED TRUE
-#elif defined(__has_feature)
-#define IS_SANITIZED (__has_feature (thread_sanitizer) || __has_feature (address_sanitizer))
-#else
-#define IS_SANITIZED FALSE
-#endif
-
 gint64
 test_end_time (void)
 {
@@ -46,7 +38,47 @@ test_scaled (int n)
   if (test_is_slow ())
     return MAX (n / 50, 10);
 
-  return IS_SANITIZED ? MAX (n / 10, 10) : n;
+  return TEST_IS_SANITIZED ? MAX (n / 10, 10) : n;
+}
+
+void
+test_add_seed (int *argc,
+               char ***argv)
+{
+  static char option[] = "--seed";
+  static char seed[] = "R02S5ce1a9b15ce1a9b15ce1a9b15ce1a9b1";
+  static char *arguments[32];
+  int n = *argc;
+
+  for (int i = 1; i < n; i++)
+    if (g_str_has_prefix ((*argv)[i], option))
+      return;
+
+  g_assert_cmpint (n + 3, <=, (int) G_N_ELEMENTS (arguments));
+  for (int i = 0; i < n; i++)
+    arguments[i] = (*argv)[i];
+  arguments[n] = option;
+  arguments[n + 1] = seed;
+
+  *argc = n + 2;
+  *argv = arguments;
+}
+
+guint32
+test_next_random (guint32 *state)
+{
+  *state ^= *state << 13;
+  *state ^= *state >> 17;
+  *state ^= *state << 5;
+
+  return *state;
+}
+
+gboolean
+test_chance (guint32 *state,
+             guint32 percent)
+{
+  return test_next_random (state) % 100 < percent;
 }
 
 static int last_serial;
@@ -304,6 +336,24 @@ test_empty_worker (QTask *task,
                    GError **error)
 {
   return TRUE;
+}
+
+gboolean
+test_count_worker (QTask *task,
+                   gpointer count,
+                   GError **error)
+{
+  g_atomic_int_inc ((int *) count);
+
+  return TRUE;
+}
+
+gboolean
+test_wait_worker (QTask *task,
+                  gpointer awaited,
+                  GError **error)
+{
+  return q_task_wait (awaited, NULL, error);
 }
 
 /* TestReport */
@@ -587,11 +637,42 @@ test_pool_push_steps (QTaskPool *pool,
   g_assert_true (pushed);
 }
 
+QTask *
+test_pool_push_new (QTaskPool *pool,
+                    QTaskWorker worker,
+                    gpointer opaque)
+{
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+
+  test_pool_push (pool, task, worker, opaque, NULL);
+
+  return task;
+}
+
+QTask *
+test_pool_push_hold (QTaskPool *pool,
+                     TestHold *hold)
+{
+  QTask *task = test_pool_push_new (pool, test_hold_worker, hold);
+
+  test_gate_wait (&hold->entered);
+
+  return task;
+}
+
 void
 test_finish (QTask *task)
 {
   test_run_until (NULL, q_task_get_completed (task));
   g_assert_finalize_object (task);
+}
+
+void
+test_release (QTask *task,
+              TestHold *hold)
+{
+  test_gate_open (&hold->release);
+  test_finish (task);
 }
 
 void

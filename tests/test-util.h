@@ -16,6 +16,18 @@ G_BEGIN_DECLS
  */
 #define TEST_TIME_LIMIT 30
 
+/* Whether threads or addresses are watched, which takes many times longer; also for #if */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TEST_IS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TEST_IS_SANITIZED 1
+#endif
+#endif
+#ifndef TEST_IS_SANITIZED
+#define TEST_IS_SANITIZED 0
+#endif
+
 /* The log domain of the library */
 #define TEST_LOG_DOMAIN "QTask"
 
@@ -136,6 +148,16 @@ gboolean test_empty_worker (QTask    *task,
                             gpointer  opaque,
                             GError  **error);
 
+/* A QTaskWorker that counts, atomically, and succeeds; opaque is an int */
+gboolean test_count_worker (QTask    *task,
+                            gpointer  count,
+                            GError  **error);
+
+/* A QTaskWorker that waits for another task, and returns what that comes to */
+gboolean test_wait_worker  (QTask    *task,
+                            gpointer  awaited,
+                            GError  **error);
+
 /* TestReport: what a completion callback saw. Starts as TEST_REPORT_INIT. */
 typedef struct
 {
@@ -226,6 +248,19 @@ gboolean test_is_slow (void);
  */
 int test_scaled (int n);
 
+/* Gives the program a seed if its arguments name none, so that what is random is the same in each
+ * run. To be called before g_test_init().
+ */
+void test_add_seed (int    *argc,
+                    char ***argv);
+
+/* A number at random, of the numbers of one thread or record, where g_test_rand_int() is not
+ * to be had; @state is not 0 at first. And whether something happens in so many cases of 100.
+ */
+guint32  test_next_random (guint32 *state);
+gboolean test_chance      (guint32 *state,
+                           guint32  percent);
+
 /* How long the calling thread has waited for a processor, in microseconds, since it began; 0
  * where the system does not tell
  */
@@ -255,8 +290,21 @@ void           test_pool_push_steps (QTaskPool       *pool,
                                      gpointer         opaque,
                                      GDestroyNotify   destroy);
 
+/* Pushes a task without a callback */
+QTask         *test_pool_push_new   (QTaskPool       *pool,
+                                     QTaskWorker      worker,
+                                     gpointer         opaque);
+
+/* ... whose worker is held, and returns when it is */
+QTask         *test_pool_push_hold  (QTaskPool       *pool,
+                                     TestHold        *hold);
+
 /* Iterates the default context until @task has completed; takes the last reference */
 void           test_finish          (QTask           *task);
+
+/* The same for one that is held, which it releases first */
+void           test_release         (QTask           *task,
+                                     TestHold        *hold);
 
 /* Drops a pool, and blocks until it has gone */
 void           test_pool_drop       (QTaskPool       *pool);

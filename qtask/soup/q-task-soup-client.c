@@ -68,3 +68,13 @@ q_task_soup_remove_client (QTask *task,
   if (outlives && channel != NULL)
     q_task_channel_set_message_func (channel, discard_cb, NULL, NULL);
 }
+
+void
+q_task_soup_clear_source (GSource **source)
+{
+  if (*source == NULL)
+    return;
+
+  g_source_destroy (*source);
+  g_clear_pointer (source, g_source_unref);
+}

@@ -19,4 +19,7 @@ gboolean q_task_soup_add_client    (QTask          *task,
 void     q_task_soup_remove_client (QTask          *task,
                                     QTaskBindFlags  flags);
 
+/* Destroys the source, if there is one. Called by the owner. */
+void     q_task_soup_clear_source  (GSource       **source);
+
 G_END_DECLS

@@ -34,9 +34,9 @@
 #define WATCH_CONDITION G_IO_IN
 #endif
 
+/* The task has a reference, and the message function. */
 typedef struct
 {
-  int ref_count;              /* atomic; of the task, and of the message function */
   GThread *thread;            /* of the owner */
   QTask *task;                /* has this; NULL when it has let go of it */
   SoupServerMessage *request; /* or NULL; see above */
@@ -50,46 +50,29 @@ typedef struct
   GDestroyNotify destroy;
 } Binding;
 
-static Binding *
-binding_ref (Binding *self)
-{
-  g_atomic_int_inc (&self->ref_count);
-
-  return self;
-}
-
 static void
-binding_unref (gpointer data)
+binding_clear (gpointer data)
 {
   Binding *self = data;
-
-  if (!g_atomic_int_dec_and_test (&self->ref_count))
-    return;
 
   g_assert (self->request == NULL);
 
   if (self->destroy != NULL)
     self->destroy (self->opaque);
+}
 
-  g_free (self);
+static void
+binding_unref (gpointer self)
+{
+  g_atomic_rc_box_release_full (self, binding_clear);
 }
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Binding, binding_unref)
 
-static void
-drop_watch (Binding *self)
-{
-  if (self->watch == NULL)
-    return;
-
-  g_source_destroy (self->watch);
-  g_clear_pointer (&self->watch, g_source_unref);
-}
-
 static SoupServerMessage *
 steal_request (Binding *self)
 {
-  drop_watch (self);
+  q_task_soup_clear_source (&self->watch);
   g_signal_handlers_disconnect_by_data (self->request, self);
 
   return g_steal_pointer (&self->request);
@@ -141,7 +124,7 @@ static void
 client_left (Binding *self,
              gboolean is_paused)
 {
-  g_autoptr (Binding) binding G_GNUC_UNUSED = binding_ref (self);
+  g_autoptr (Binding) binding G_GNUC_UNUSED = g_atomic_rc_box_acquire (self);
   g_autoptr (SoupServerMessage) request = steal_request (self);
 
   if (is_paused)
@@ -179,7 +162,7 @@ socket_ready_cb (int fd,
       /* The next request is here already, and hides what comes behind it. */
       if (n > 0)
         {
-          drop_watch (self);
+          q_task_soup_clear_source (&self->watch);
           watch_socket (self, 0);
           return G_SOURCE_REMOVE;
         }
@@ -284,7 +267,7 @@ static void
 deliver (Binding *self,
          GBytes *message)
 {
-  g_autoptr (Binding) binding G_GNUC_UNUSED = binding_ref (self);
+  g_autoptr (Binding) binding G_GNUC_UNUSED = g_atomic_rc_box_acquire (self);
 
   if (self->request == NULL || !call (self, message))
     return;
@@ -316,7 +299,7 @@ set_held (Binding *self,
   if (is_held)
     q_task_channel_set_message_func (channel, NULL, NULL, NULL);
   else
-    q_task_channel_set_message_func (channel, message_cb, binding_ref (self), binding_unref);
+    q_task_channel_set_message_func (channel, message_cb, g_atomic_rc_box_acquire (self), binding_unref);
 }
 
 static void
@@ -414,7 +397,7 @@ bound_cb (QTask *task,
           gpointer data)
 {
   Binding *self = data;
-  g_autoptr (Binding) binding G_GNUC_UNUSED = binding_ref (self);
+  g_autoptr (Binding) binding G_GNUC_UNUSED = g_atomic_rc_box_acquire (self);
 
   if (message != NULL)
     {
@@ -508,8 +491,7 @@ q_task_soup_bind_request (QTask *task,
   if (!q_task_soup_add_client (task, flags))
     return;
 
-  self = g_new0 (Binding, 1);
-  self->ref_count = 1;
+  self = g_atomic_rc_box_new0 (Binding);
   self->thread = g_thread_self ();
   self->task = task;
   self->request = g_object_ref (request);

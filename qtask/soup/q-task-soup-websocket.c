@@ -23,9 +23,9 @@
 /* With so many turns to go, no messages are read from the channel. */
 #define MAX_TURNS 64
 
+/* The functions of the task have a reference each, the message function has, and the close. */
 typedef struct
 {
-  int ref_count;                       /* atomic; of the functions of the task, the message function, and the close */
   QTask *task;                         /* has this; NULL when it has let go of it */
   SoupWebsocketConnection *connection; /* NULL when it closes */
   SoupWebsocketDataType type;
@@ -37,42 +37,24 @@ typedef struct
   gushort close_code;  /* 0 until the task has completed */
 } Binding;
 
-static Binding *
-binding_ref (Binding *self)
+static void
+binding_clear (gpointer self)
 {
-  g_atomic_int_inc (&self->ref_count);
-
-  return self;
+  g_assert (((Binding *) self)->connection == NULL);
 }
 
 static void
-binding_unref (gpointer data)
+binding_unref (gpointer self)
 {
-  Binding *self = data;
-
-  if (!g_atomic_int_dec_and_test (&self->ref_count))
-    return;
-
-  g_assert (self->connection == NULL);
-  g_free (self);
+  g_atomic_rc_box_release_full (self, binding_clear);
 }
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Binding, binding_unref)
 
-static void
-drop_source (Binding *self)
-{
-  if (self->source == NULL)
-    return;
-
-  g_source_destroy (self->source);
-  g_clear_pointer (&self->source, g_source_unref);
-}
-
 static SoupWebsocketConnection *
 steal_connection (Binding *self)
 {
-  drop_source (self);
+  q_task_soup_clear_source (&self->source);
   g_signal_handlers_disconnect_by_data (self->connection, self);
 
   return g_steal_pointer (&self->connection);
@@ -101,7 +83,7 @@ turn_cb (GObject *stream,
   Binding *self = data;
 
   if (--self->n_turns == 0)
-    drop_source (self);
+    q_task_soup_clear_source (&self->source);
 
   advance (self);
 
@@ -167,7 +149,7 @@ set_held (Binding *self,
   if (is_held)
     q_task_channel_set_message_func (channel, NULL, NULL, NULL);
   else
-    q_task_channel_set_message_func (channel, message_cb, binding_ref (self), binding_unref);
+    q_task_channel_set_message_func (channel, message_cb, g_atomic_rc_box_acquire (self), binding_unref);
 }
 
 /* By the message function: reads on until there is too much to send. */
@@ -191,7 +173,7 @@ message_cb (QTaskChannel *channel,
 static void
 advance (Binding *self)
 {
-  g_autoptr (Binding) binding G_GNUC_UNUSED = binding_ref (self);
+  g_autoptr (Binding) binding G_GNUC_UNUSED = g_atomic_rc_box_acquire (self);
   gboolean is_empty = !self->is_held;
 
   while (self->is_held && self->connection != NULL && self->n_turns < MAX_TURNS && !is_empty)
@@ -295,14 +277,14 @@ bound_cb (QTask *task,
 
   self->is_held = FALSE;
   self->close_code = get_close_code (task, self->connection);
-  binding_ref (self);
+  g_atomic_rc_box_acquire (self);
   advance (self);
 }
 
 static void
 connection_over_cb (Binding *self)
 {
-  g_autoptr (Binding) binding G_GNUC_UNUSED = binding_ref (self);
+  g_autoptr (Binding) binding G_GNUC_UNUSED = g_atomic_rc_box_acquire (self);
   g_autoptr (SoupWebsocketConnection) connection G_GNUC_UNUSED = steal_connection (self);
 
   if (self->close_code != 0)
@@ -387,8 +369,7 @@ q_task_soup_bind_websocket (QTask *task,
       return;
     }
 
-  self = g_new0 (Binding, 1);
-  self->ref_count = 1;
+  self = g_atomic_rc_box_new0 (Binding);
   self->task = task;
   self->connection = g_object_ref (connection);
   self->type = type;
@@ -401,5 +382,5 @@ q_task_soup_bind_websocket (QTask *task,
   g_signal_connect_swapped (connection, "closed", G_CALLBACK (connection_over_cb), self);
 
   q_task_bind_callback (task, bound_cb, self, binding_let_go);
-  q_task_set_sync_func (task, sync_cb, binding_ref (self), binding_unref);
+  q_task_set_sync_func (task, sync_cb, g_atomic_rc_box_acquire (self), binding_unref);
 }

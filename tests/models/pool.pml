@@ -2,7 +2,7 @@
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * A model of qtask/q-task-pool-core.c, with two threads that are there already, and workers that are not
+ * A model of qtask/q-task-pool-threads.c, with two threads that are there already, and workers that are not
  * quick: threads push into the inbox without the lock, and take it only where the pool is armed. No task
  * may be left while a thread idles.
  *
