@@ -51,6 +51,8 @@ gboolean       q_task_dispatch_is_lost         (QTaskDispatch *dispatch);
 guint          q_task_dispatch_get_thread_id   (void);
 QTaskOwnership q_task_dispatch_acquire         (QTaskDispatch *dispatch,
                                                 guint          thread_id);
+gboolean       q_task_dispatch_is_next_owner   (QTaskDispatch *dispatch,
+                                                guint          thread_id);
 void           q_task_dispatch_release         (QTaskDispatch *dispatch,
                                                 QTaskOwnership ownership);
 

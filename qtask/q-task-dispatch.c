@@ -726,6 +726,24 @@ q_task_dispatch_acquire (QTaskDispatch *dispatch,
   return ownership;
 }
 
+/* Whether the calling thread would be the owner if nobody else held the context, which may be for
+ * a moment only. */
+gboolean
+q_task_dispatch_is_next_owner (QTaskDispatch *dispatch,
+                               guint thread_id)
+{
+  GMainContext *thread_default;
+
+  if (dispatch == &ownerless || is_worker || thread_id != q_task_dispatch_get_thread_id ())
+    return FALSE;
+
+  thread_default = g_main_context_get_thread_default ();
+  if (thread_default == NULL)
+    thread_default = g_main_context_default ();
+
+  return g_atomic_pointer_get (&dispatch->context) == thread_default;
+}
+
 void
 q_task_dispatch_release (QTaskDispatch *dispatch,
                          QTaskOwnership ownership)

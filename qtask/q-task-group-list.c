@@ -90,7 +90,7 @@ q_task_group_list_update (QTaskGroup *group)
 {
   guint position = (guint) g_sequence_get_length (group->list);
   guint n_added = 0;
-  GPtrArray *gone = NULL;
+  GPtrArray *others = NULL;
   QTaskMember *member;
 
   while ((member = pop_pending (group->core)) != NULL)
@@ -103,25 +103,21 @@ q_task_group_list_update (QTaskGroup *group)
         {
           member->iter = g_sequence_append (group->list, member);
           n_added++;
+          continue;
         }
-      else if (member->iter != NULL && !is_to_list (member))
-        {
-          if (gone == NULL)
-            gone = g_ptr_array_new_with_free_func ((GDestroyNotify) q_task_member_unref);
-          g_ptr_array_add (gone, member);
-        }
-      else
-        {
-          q_task_member_unref (member);
-        }
+
+      /* Not dropped before what was added is told of: that may run code of the user. */
+      if (others == NULL)
+        others = g_ptr_array_new_with_free_func ((GDestroyNotify) q_task_member_unref);
+      g_ptr_array_add (others, member);
     }
 
   if (n_added > 0)
     list_changed (group, position, 0, n_added);
 
-  for (guint i = 0; gone != NULL && i < gone->len; i++)
-    unlist (group, gone->pdata[i]);
-  g_clear_pointer (&gone, g_ptr_array_unref);
+  for (guint i = 0; others != NULL && i < others->len; i++)
+    q_task_group_list_remove (group, others->pdata[i]);
+  g_clear_pointer (&others, g_ptr_array_unref);
 }
 
 void

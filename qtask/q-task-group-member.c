@@ -309,6 +309,19 @@ member_completed (QTask *task,
   q_task_member_unref (member);
 }
 
+static void
+list_tasks (QTaskGroupCore *core,
+            gboolean for_any,
+            GPtrArray *tasks)
+{
+  g_mutex_lock (&core->lock);
+  if (!for_any || core->n_fixed == 0)
+    for (QTaskMember *member = core->first; member != NULL; member = member->next)
+      if (!member->is_fixed)
+        g_ptr_array_add (tasks, g_object_ref (member->task));
+  g_mutex_unlock (&core->lock);
+}
+
 const QTaskMemberFuncs q_task_group_member_funcs = {
   .fixed = member_fixed,
   .wake = member_wake,
@@ -316,6 +329,7 @@ const QTaskMemberFuncs q_task_group_member_funcs = {
   .failed = member_failed,
   .progress = member_progress,
   .completed = member_completed,
+  .list = list_tasks,
 };
 
 /**
@@ -349,6 +363,7 @@ q_task_group_add (QTaskGroup *group,
                   QTask *task,
                   GError **error)
 {
+  g_autoptr (QTaskGroup) hold = NULL;
   QTaskGroupCore *core;
   QTaskPrivate *priv;
   QTaskMember *member = NULL;
@@ -368,6 +383,7 @@ q_task_group_add (QTaskGroup *group,
   if (q_task_is_forked (error))
     return FALSE;
 
+  hold = g_object_ref (group);
   core = group->core;
   priv = q_task_get_private (task);
   q_task_ensure_extra (priv);
@@ -375,6 +391,8 @@ q_task_group_add (QTaskGroup *group,
 
   ownership = q_task_dispatch_acquire (core->dispatch, core->thread_id);
   late = ownership != Q_TASK_OWNER_NOT ? Q_TASK_WORD_COMPLETING : Q_TASK_WORD_FIXED;
+  if (ownership == Q_TASK_OWNER_NOT)
+    member->start_time = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
 
   g_mutex_lock (&priv->lock);
 
@@ -426,10 +444,8 @@ q_task_group_add (QTaskGroup *group,
 
   if (ownership != Q_TASK_OWNER_NOT)
     {
-      g_object_ref (group);
       q_task_group_list_update (group);
       q_task_group_core_progress_changed (core);
-      g_object_unref (group);
     }
   else
     {

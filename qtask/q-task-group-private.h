@@ -10,9 +10,6 @@
 
 G_BEGIN_DECLS
 
-typedef struct _QTaskGroupCore QTaskGroupCore;
-typedef struct _QTaskMember    QTaskMember;
-
 /* A task in a group. Who has it holds a reference: its task until that has completed, the core
  * likewise, the list, and the queue of those to be looked at. With the lock of the core, unless
  * told otherwise. */
@@ -35,6 +32,7 @@ struct _QTaskMember
   gboolean        is_watched;    /* its owner waits for it here */
   gboolean        is_handed;     /* ... and nobody else does */
   gboolean        is_unstarted;  /* as last seen by its owner, who waits */
+  gint64          start_time;    /* until when others who added it may start it; constant */
   gboolean        is_over;       /* its callback runs, and in it its owner waits */
 };
 

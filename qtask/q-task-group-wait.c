@@ -172,6 +172,7 @@ q_task_member_watch (QTaskMember *member)
   if (!watches)
     return;
 
+  q_task_tell_runner (member->task);
   q_task_watch_messages (member->task, TRUE);
 
   /* A synchronous run in another thread may have ended meanwhile. */
@@ -192,9 +193,9 @@ q_task_member_unwatch (QTaskMember *member)
 
   g_mutex_lock (&priv->lock);
 
-  /* The worker has left its completion to this wait. */
+  /* The worker has left its completion to this wait, and to nobody who runs it synchronously. */
   while (member->is_watched && member->is_handed &&
-         (q_task_get_word (priv) & Q_TASK_WORD_HANDED) != 0)
+         (q_task_get_word (priv) & (Q_TASK_WORD_HANDED | Q_TASK_WORD_SYNCHRONOUS)) == Q_TASK_WORD_HANDED)
     {
       gboolean again = FALSE;
 
@@ -227,10 +228,14 @@ typedef struct
   QTaskGroupCore *core;
   QTaskGroupWaitMode mode;
   GCancellable *cancellable;
+  gint64 end_time; /* of this turn, or -1 */
+  gboolean is_turn_over;
   QTaskFrame *frame; /* of the worker that waits, or NULL */
   gboolean is_owner;
   gboolean is_parked;
+  gboolean is_in_graph;
   gint64 retry_time; /* when to look for deadlocks again */
+  gint64 start_time; /* when an owner is to look whether something was started, or -1 */
 } GroupBlock;
 
 /* With the lock held. In the callback of a task, that counts as over. */
@@ -387,7 +392,10 @@ check_started (GroupBlock *block,
 {
   QTaskGroupCore *core = block->core;
   g_autoptr (GPtrArray) members = NULL;
+  gint64 now = g_get_monotonic_time ();
   gboolean is_stuck;
+
+  block->start_time = -1;
 
   g_mutex_lock (&core->lock);
   is_stuck = core->n_unstarted + core->n_over == core->n_running && core->woken == NULL &&
@@ -403,8 +411,16 @@ check_started (GroupBlock *block,
     {
       QTaskMember *member = members->pdata[i];
 
-      if (member->is_over || q_task_poll (member->task) == Q_TASK_STATE_NEW)
+      if (member->is_over)
         continue;
+
+      if (q_task_poll (member->task) == Q_TASK_STATE_NEW)
+        {
+          if (member->start_time > now &&
+              (block->start_time == -1 || member->start_time < block->start_time))
+            block->start_time = member->start_time;
+          continue;
+        }
 
       g_mutex_lock (&core->lock);
       if (member->is_unstarted)
@@ -414,6 +430,10 @@ check_started (GroupBlock *block,
 
       return TRUE;
     }
+
+  /* Another thread has just added one, and is about to start it. */
+  if (block->start_time != -1)
+    return TRUE;
 
   g_set_error_literal (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK,
                        _("Waiting for the group would never end: none of its tasks was started, "
@@ -426,14 +446,9 @@ static gboolean
 check_ring (GroupBlock *block,
             GError **error)
 {
-  g_autoptr (GPtrArray) members = q_task_group_core_list (block->core, FALSE);
-  guint n_rings = 0;
+  block->is_in_graph = q_task_enter_group_wait (block->core, block->mode == Q_TASK_GROUP_ANY);
 
-  for (guint i = 0; i < members->len; i++)
-    if (q_task_leads_here (((QTaskMember *) members->pdata[i])->task))
-      n_rings++;
-
-  if (n_rings == 0 || (block->mode == Q_TASK_GROUP_ANY && n_rings < members->len))
+  if (block->is_in_graph)
     return TRUE;
 
   g_set_error_literal (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK,
@@ -537,6 +552,12 @@ block_until_over (GroupBlock *block,
           return FALSE;
         }
 
+      if (block->end_time != -1 && g_get_monotonic_time () >= block->end_time)
+        {
+          block->is_turn_over = TRUE;
+          return FALSE;
+        }
+
       if (block->is_owner && !check_started (block, error))
         return FALSE;
 
@@ -554,7 +575,7 @@ block_until_over (GroupBlock *block,
             continue;
         }
 
-      wake_time = block->frame != NULL ? block->retry_time : -1;
+      wake_time = block->frame != NULL ? block->retry_time : block->end_time;
 
       if (block->is_owner)
         {
@@ -562,6 +583,8 @@ block_until_over (GroupBlock *block,
 
           if (due != -1 && (wake_time == -1 || due < wake_time))
             wake_time = due;
+          if (block->start_time != -1 && (wake_time == -1 || block->start_time < wake_time))
+            wake_time = block->start_time;
         }
 
       g_mutex_lock (&core->lock);
@@ -591,21 +614,74 @@ block_until_over (GroupBlock *block,
 
 /* Waits for all tasks, one after the other. */
 static gboolean
-wait_for_each (QTaskGroupCore *core,
-               GCancellable *cancellable,
+wait_for_each (GroupBlock *block,
                GError **error)
 {
   for (;;)
     {
-      g_autoptr (GPtrArray) members = q_task_group_core_list (core, FALSE);
+      g_autoptr (GPtrArray) members = q_task_group_core_list (block->core, FALSE);
 
       if (members->len == 0)
-        return get_result (core, Q_TASK_GROUP_ALL, WAIT_DONE, error);
+        return get_result (block->core, Q_TASK_GROUP_ALL, WAIT_DONE, error);
 
       for (guint i = 0; i < members->len; i++)
-        if (!q_task_wait (((QTaskMember *) members->pdata[i])->task, cancellable, error))
+        {
+          GError *local_error = NULL;
+
+          if (q_task_wait_until (((QTaskMember *) members->pdata[i])->task, block->end_time,
+                                 block->cancellable, &local_error))
+            continue;
+
+          block->is_turn_over = g_error_matches (local_error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
+          g_propagate_error (error, local_error);
           return FALSE;
+        }
     }
+}
+
+/* Blocks until the wait is over, or for as long as who waits may as well be the owner. */
+static gboolean
+wait_for_turn (GroupBlock *block,
+               GError **error)
+{
+  QTaskGroupCore *core = block->core;
+  QTaskOwnership ownership = q_task_dispatch_acquire (core->dispatch, core->thread_id);
+  gulong handler = 0;
+  gboolean success;
+
+  block->is_turn_over = FALSE;
+  block->is_owner = ownership != Q_TASK_OWNER_NOT;
+  block->end_time = -1;
+  if (!block->is_owner && q_task_dispatch_is_next_owner (core->dispatch, core->thread_id))
+    block->end_time = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
+
+  if (!block->is_owner && block->mode == Q_TASK_GROUP_ALL)
+    return wait_for_each (block, error);
+
+  block->frame = q_task_get_current_frame ();
+
+  if (block->cancellable != NULL)
+    handler = g_signal_connect_data (block->cancellable, "cancelled", G_CALLBACK (cancelled_cb),
+                                     q_task_group_core_ref (core), unref_core_notify, 0);
+
+  if (block->is_owner)
+    begin_watching (core);
+
+  success = block_until_over (block, error);
+
+  if (block->is_in_graph)
+    q_task_leave_group_wait ();
+  unpark (block);
+
+  if (block->is_owner)
+    end_watching (core);
+
+  if (handler != 0)
+    g_signal_handler_disconnect (block->cancellable, handler);
+
+  q_task_dispatch_release (core->dispatch, ownership);
+
+  return success;
 }
 
 /**
@@ -633,9 +709,9 @@ wait_for_each (QTaskGroupCore *core,
  * Errors: with %Q_TASK_GROUP_ALL the first error of a task, with %Q_TASK_GROUP_ANY the error of
  * the task that was first; %G_IO_ERROR_CANCELLED if @cancellable was cancelled;
  * %Q_TASK_ERROR_DEADLOCK if a task waits for the caller, directly or through others, or if the
- * caller is the owner and none of the tasks that are left was started; %Q_TASK_ERROR_CLOSED if
- * the group was closed without a task, with %Q_TASK_GROUP_ANY; %Q_TASK_ERROR_FORKED in a forked
- * child.
+ * caller is the owner and none of the tasks that are left was started, nor has just been added by
+ * another thread; %Q_TASK_ERROR_CLOSED if the group was closed without a task, with
+ * %Q_TASK_GROUP_ANY; %Q_TASK_ERROR_FORKED in a forked child.
  *
  * May be called from any thread.
  *
@@ -650,9 +726,7 @@ q_task_group_wait (QTaskGroup *group,
                    GError **error)
 {
   GroupBlock block = { .mode = mode, .cancellable = cancellable };
-  QTaskGroupCore *core;
-  QTaskOwnership ownership;
-  gulong handler = 0;
+  GError *local_error = NULL;
   gboolean success;
 
   g_return_val_if_fail (Q_IS_TASK_GROUP (group), FALSE);
@@ -664,38 +738,17 @@ q_task_group_wait (QTaskGroup *group,
     return FALSE;
 
   g_object_ref (group);
-  core = q_task_group_get_core (group);
-  ownership = q_task_dispatch_acquire (core->dispatch, core->thread_id);
+  block.core = q_task_group_get_core (group);
 
-  if (ownership == Q_TASK_OWNER_NOT && mode == Q_TASK_GROUP_ALL)
+  do
     {
-      success = wait_for_each (core, cancellable, error);
-      g_object_unref (group);
-      return success;
+      g_clear_error (&local_error);
+      success = wait_for_turn (&block, &local_error);
     }
+  while (block.is_turn_over);
 
-  block.core = core;
-  block.frame = q_task_get_current_frame ();
-  block.is_owner = ownership != Q_TASK_OWNER_NOT;
-
-  if (cancellable != NULL)
-    handler = g_signal_connect_data (cancellable, "cancelled", G_CALLBACK (cancelled_cb),
-                                     q_task_group_core_ref (core), unref_core_notify, 0);
-
-  if (block.is_owner)
-    begin_watching (core);
-
-  success = block_until_over (&block, error);
-
-  unpark (&block);
-
-  if (block.is_owner)
-    end_watching (core);
-
-  if (handler != 0)
-    g_signal_handler_disconnect (cancellable, handler);
-
-  q_task_dispatch_release (core->dispatch, ownership);
+  if (local_error != NULL)
+    g_propagate_error (error, local_error);
   g_object_unref (group);
 
   return success;

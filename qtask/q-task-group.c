@@ -398,6 +398,7 @@ q_task_group_cancel (QTaskGroup *group)
 void
 q_task_group_close (QTaskGroup *group)
 {
+  g_autoptr (QTaskGroup) hold = NULL;
   QTaskGroupCore *core;
   QTaskOwnership ownership;
   gboolean was_closed;
@@ -407,6 +408,7 @@ q_task_group_close (QTaskGroup *group)
   if (q_task_is_forked (NULL))
     return;
 
+  hold = g_object_ref (group);
   core = group->core;
 
   g_mutex_lock (&core->lock);
@@ -422,10 +424,8 @@ q_task_group_close (QTaskGroup *group)
 
   if (ownership != Q_TASK_OWNER_NOT)
     {
-      g_object_ref (group);
       q_task_group_core_serve (core);
       q_task_group_core_tell (core);
-      g_object_unref (group);
       q_task_dispatch_release (core->dispatch, ownership);
     }
   else

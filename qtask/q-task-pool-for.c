@@ -51,6 +51,10 @@
 /* How many helpers each participant gets; all of them in a few steps. */
 #define RECRUITS 2
 
+/* How many there are at most: more than there are processors anywhere, where a pool has a limit
+ * that is none. */
+#define MAX_HELPERS 4096
+
 /* With no grain given: how many chunks for each thread. */
 #define CHUNKS_PER_THREAD 16
 
@@ -70,7 +74,7 @@ typedef struct
   gpointer user_data;
   GCancellable *cancellable; /* lives as long as the loop is not over */
   QTaskPoolCore *core;       /* owned */
-  QTask *caller;             /* whose worker runs the loop, or NULL; lives as long, too */
+  QTask *caller;             /* whose worker or sync function runs the loop, or NULL; lives as long, too */
   int priority;
   GMutex lock;
   GCond cond;
@@ -377,6 +381,7 @@ static void
 finish (QTaskLoop *loop)
 {
   QTaskFrame *frame = q_task_get_current_frame ();
+  gboolean is_short = FALSE; /* of a thread in the place of this worker */
   gint64 end;
 
   g_mutex_lock (&loop->lock);
@@ -405,13 +410,25 @@ finish (QTaskLoop *loop)
         {
           g_mutex_unlock (&loop->lock);
           frame->runner->funcs->park (frame->runner);
-          frame->runner->funcs->compensate (frame->runner);
+          is_short = !frame->runner->funcs->compensate (frame->runner);
           g_mutex_lock (&loop->lock);
         }
 
       loop->is_waiting = TRUE;
       while (loop->n_working > 0)
-        g_cond_wait (&loop->cond, &loop->lock);
+        {
+          if (!is_short)
+            {
+              g_cond_wait (&loop->cond, &loop->lock);
+            }
+          else if (!g_cond_wait_until (&loop->cond, &loop->lock,
+                                       g_get_monotonic_time () + Q_TASK_RETRY_USEC))
+            {
+              g_mutex_unlock (&loop->lock);
+              is_short = !frame->runner->funcs->compensate (frame->runner);
+              g_mutex_lock (&loop->lock);
+            }
+        }
 
       if (frame != NULL)
         {
@@ -452,6 +469,8 @@ get_max_helpers (QTaskPoolCore *core,
           break;
         }
 
+  max_helpers = MIN (max_helpers, MAX_HELPERS);
+
   return (guint) MIN (max_helpers, n_chunks - 1);
 }
 
@@ -469,6 +488,7 @@ run_together (QTaskPoolCore *core,
               GError **error)
 {
   QTaskFrame *frame = q_task_get_current_frame ();
+  QTaskHold *hold = q_task_get_current_hold ();
   QTaskLoop *loop;
   gboolean success;
   gint64 start;
@@ -484,7 +504,10 @@ run_together (QTaskPoolCore *core,
   loop->user_data = user_data;
   loop->cancellable = cancellable;
   loop->core = q_task_pool_core_ref (core);
-  loop->caller = frame != NULL ? frame->task : NULL;
+  if (frame != NULL)
+    loop->caller = frame->task;
+  else if (hold != NULL)
+    loop->caller = hold->task;
   loop->priority = frame != NULL ? q_task_get_priority (frame->task) : G_PRIORITY_DEFAULT;
   loop->max_helpers = max_helpers;
   g_mutex_init (&loop->lock);
@@ -624,6 +647,10 @@ run (QTaskPoolCore *core,
  *
  * If @func returns %FALSE, no more chunks are begun, and the first error is returned; likewise when
  * @cancellable is cancelled.
+ *
+ * It blocks: where there is a user interface, call it in a worker. @func is called in other threads
+ * than the caller's, and must not wait there for what needs the caller's main loop, such as a task
+ * that syncs with it.
  *
  * A worker may call this, also with its own pool, which may have one thread only. The helpers
  * are tasks of the pool, with the priority of the calling task: they count in its statistics, and

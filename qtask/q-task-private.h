@@ -23,6 +23,7 @@ typedef struct _QTaskHandler  QTaskHandler;
 typedef struct _QTaskSync     QTaskSync;
 typedef struct _QTaskBinding  QTaskBinding;
 typedef struct _QTaskMember   QTaskMember;
+typedef struct _QTaskGroupCore QTaskGroupCore;
 
 /* The word of a task: the state in the low bits, and flags. Changed by q_task_change()
  * alone, read atomically. Those marked L change with the lock held only. */
@@ -117,6 +118,8 @@ struct _QTaskExtra
   guint           wakes;          /* how often it was signalled; with the lock */
   QTaskWaiter    *waiters;        /* with the lock */
   QTask          *waits_for;      /* with the lock of the wait graph */
+  QTaskGroupCore *waits_for_group; /* ... and for one or all of it */
+  gboolean        waits_for_any;
   gint64          queued_at;      /* monotonic, when the pool takes times */
   QTaskChannel   *channel;        /* the owner's end; set before the start, with the lock */
   QTaskChannel   *worker_channel;
@@ -152,6 +155,11 @@ typedef struct
   void         (*progress)  (QTask        *task);
   void         (*completed) (QTask        *task,
                              gboolean      elsewhere);
+  /* Adds those that have no outcome yet, with a reference each; with @for_any TRUE only if all are
+   * so */
+  void         (*list)      (QTaskGroupCore *core,
+                             gboolean      for_any,
+                             GPtrArray    *tasks);
 } QTaskMemberFuncs;
 
 /* Set before the first task is in a group. */
@@ -476,9 +484,12 @@ void          q_task_end_wait_locked      (QTaskPrivate   *priv,
 QTaskWaiter  *q_task_steal_waiters_locked (QTaskPrivate   *priv,
                                            gboolean        completed);
 void          q_task_return_waiters       (QTaskWaiter    *waiters);
+void          q_task_tell_runner          (QTask          *task);
 gint64        q_task_look                 (QTask          *task,
                                            gboolean       *again);
-gboolean      q_task_leads_here           (QTask          *task);
+gboolean      q_task_enter_group_wait     (QTaskGroupCore *core,
+                                           gboolean        for_any);
+void          q_task_leave_group_wait     (void);
 gboolean      q_task_block_is_due         (QTaskBlock     *block);
 gboolean      q_task_block                (QTask          *task,
                                            QTaskWaitMode   mode,

@@ -11,9 +11,10 @@
  *
  * The wait graph: a task whose worker waits points to the awaited one (waits_for), and so does
  * one whose sync function waits; one that is queued in a serial pool waits for the one that
- * runs there. A wait that would close a ring is refused. All edges change with the lock of the
- * graph held, which is taken before that of a pool, and never by the worker of a task that
- * nobody waits in.
+ * runs there. A task that runs a loop in several threads waits for all that they wait for, and
+ * one that waits for a group for all of it, or any. A wait that would close a ring is refused.
+ * All edges change with the lock of the graph held, which is taken before that of a pool or a
+ * group, and never by the worker of a task that nobody waits in.
  *
  * An owner that waits does for the task what its main loop would do: it serves its progress,
  * and runs its callback.
@@ -25,8 +26,9 @@
 
 #include "q-task-private.h"
 
-/* More than any ring can have. */
+/* More than any ring can have; and how many of them, at most, wait for several. */
 #define MAX_RING 100000
+#define MAX_DEPTH 1000
 
 /* Somebody to be told when there is an outcome. */
 struct _QTaskWaiter
@@ -97,42 +99,6 @@ unref_task_notify (gpointer task,
   g_object_unref (task);
 }
 
-/* What has to end before @task can, or NULL. It lives as long as the graph does not change;
- * what would not is added to @held. */
-static QTask *
-get_next_in_graph (QTask *task,
-                   GPtrArray *held)
-{
-  QTaskPrivate *priv = q_task_get_private (task);
-  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
-  QTaskRunner *runner = NULL;
-  QTask *blocker = NULL;
-
-  if (extra != NULL && extra->waits_for != NULL)
-    return extra->waits_for;
-  if (extra != NULL && extra->waiting_parts != NULL)
-    return q_task_get_private (extra->waiting_parts->data)->extra->waits_for;
-
-  g_mutex_lock (&priv->lock);
-  if (q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_QUEUED)
-    {
-      runner = priv->runner;
-      runner->funcs->ref (runner);
-    }
-  g_mutex_unlock (&priv->lock);
-
-  if (runner == NULL)
-    return NULL;
-
-  if (runner->funcs->ref_blocker != NULL)
-    blocker = runner->funcs->ref_blocker (runner);
-  runner->funcs->unref (runner);
-  if (blocker != NULL)
-    g_ptr_array_add (held, blocker);
-
-  return blocker;
-}
-
 /* One who blocks. */
 struct _QTaskBlock
 {
@@ -175,16 +141,20 @@ get_whole (QTask *task)
   return extra != NULL ? extra->part_of : NULL;
 }
 
-static void
-set_task_waits_for_locked (QTask *task,
-                           QTask *waits_for)
+static gboolean
+is_in_graph (QTaskExtra *extra)
 {
-  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (task));
-  gboolean waited = extra->waits_for != NULL;
+  return extra->waits_for != NULL || extra->waits_for_group != NULL;
+}
 
-  extra->waits_for = waits_for;
+/* The task has begun to wait, or ended that; a task whose loop it is a thread of is to know. */
+static void
+tell_wholes_locked (QTask *task,
+                    gboolean waited)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
 
-  if (waited == (waits_for != NULL))
+  if (waited == is_in_graph (extra))
     return;
 
   for (QTask *whole = get_whole (task); whole != NULL; whole = get_whole (whole))
@@ -196,6 +166,30 @@ set_task_waits_for_locked (QTask *task,
       else
         whole_extra->waiting_parts = g_slist_prepend (whole_extra->waiting_parts, task);
     }
+}
+
+static void
+set_task_waits_for_locked (QTask *task,
+                           QTask *waits_for)
+{
+  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (task));
+  gboolean waited = is_in_graph (extra);
+
+  extra->waits_for = waits_for;
+  tell_wholes_locked (task, waited);
+}
+
+static void
+set_task_waits_for_group_locked (QTask *task,
+                                 QTaskGroupCore *core,
+                                 gboolean for_any)
+{
+  QTaskExtra *extra = q_task_ensure_extra (q_task_get_private (task));
+  gboolean waited = is_in_graph (extra);
+
+  extra->waits_for_group = core;
+  extra->waits_for_any = for_any;
+  tell_wholes_locked (task, waited);
 }
 
 /* Sets whom the tasks wait for that cannot go on before the caller does. */
@@ -228,32 +222,196 @@ is_waiting (QTaskFrame *frame,
   return FALSE;
 }
 
-/* Whether @task cannot end before the caller goes on. */
-static gboolean
-leads_to_locked (QTask *task,
-                 QTaskFrame *frame,
-                 QTaskHold *hold,
-                 GPtrArray *held)
+/* A search for the caller, through the graph. What would not live as long as that does not change
+ * is held. */
+typedef struct
 {
-  QTask *next = task;
+  QTaskFrame *frame;
+  QTaskHold *hold;
+  GPtrArray *held;  /* tasks */
+  GHashTable *seen; /* those that wait for several: whether they lead to the caller; or NULL */
+  guint depth;      /* how many of these it is behind */
+} QTaskSearch;
 
-  for (int i = 0; next != NULL && !is_waiting (frame, hold, next); i++)
-    next = i < MAX_RING ? get_next_in_graph (next, held) : NULL;
+static gboolean leads_to_locked (QTaskSearch *search,
+                                 QTask *task);
 
-  return next != NULL;
+static void
+search_init (QTaskSearch *search)
+{
+  *search = (QTaskSearch){
+    .frame = q_task_get_current_frame (),
+    .hold = q_task_get_current_hold (),
+    .held = g_ptr_array_new_with_free_func (g_object_unref),
+  };
 }
 
-gboolean
-q_task_leads_here (QTask *task)
+/* With no lock held. */
+static void
+search_clear (QTaskSearch *search)
 {
-  g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
-  gboolean leads_here;
+  g_clear_pointer (&search->seen, g_hash_table_unref);
+  g_ptr_array_unref (search->held);
+}
+
+/* Whether @task waits for more than one. */
+static gboolean
+waits_for_several (QTask *task)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
+
+  return extra != NULL && (extra->waiting_parts != NULL || extra->waits_for_group != NULL);
+}
+
+/* Whether the wait for a group cannot end before the caller goes on. */
+static gboolean
+group_leads_to_locked (QTaskSearch *search,
+                       QTaskGroupCore *core,
+                       gboolean for_any)
+{
+  guint begin = search->held->len;
+  guint n_leading = 0;
+  guint end;
+
+  q_task_member_funcs->list (core, for_any, search->held);
+  end = search->held->len;
+
+  for (guint i = begin; i < end; i++)
+    {
+      gboolean leads = leads_to_locked (search, search->held->pdata[i]);
+
+      n_leading += leads ? 1 : 0;
+      if (leads != for_any)
+        break;
+    }
+
+  return for_any ? n_leading > 0 && n_leading == end - begin : n_leading > 0;
+}
+
+/* Of a task that does: it can end only after all of them, or one where it waits for any. */
+static gboolean
+several_lead_to_locked (QTaskSearch *search,
+                        QTask *task)
+{
+  QTaskExtra *extra = g_atomic_pointer_get (&q_task_get_private (task)->extra);
+  gpointer known;
+  gboolean leads;
+
+  if (search->seen == NULL)
+    search->seen = g_hash_table_new (NULL, NULL);
+
+  if (g_hash_table_lookup_extended (search->seen, task, NULL, &known))
+    return GPOINTER_TO_INT (known);
+  if (search->depth >= MAX_DEPTH)
+    return FALSE;
+
+  g_hash_table_insert (search->seen, task, GINT_TO_POINTER (FALSE));
+  search->depth++;
+
+  leads = extra->waits_for != NULL && leads_to_locked (search, extra->waits_for);
+  for (GSList *part = extra->waiting_parts; !leads && part != NULL; part = part->next)
+    leads = leads_to_locked (search, part->data);
+  if (!leads && extra->waits_for_group != NULL)
+    leads = group_leads_to_locked (search, extra->waits_for_group, extra->waits_for_any);
+
+  search->depth--;
+  g_hash_table_insert (search->seen, task, GINT_TO_POINTER (leads));
+
+  return leads;
+}
+
+/* The only one that has to end before @task can, or NULL. */
+static QTask *
+get_next_in_graph (QTaskSearch *search,
+                   QTask *task)
+{
+  QTaskPrivate *priv = q_task_get_private (task);
+  QTaskExtra *extra = g_atomic_pointer_get (&priv->extra);
+  QTaskRunner *runner = NULL;
+  QTask *blocker = NULL;
+
+  if (extra != NULL && extra->waits_for != NULL)
+    return extra->waits_for;
+
+  g_mutex_lock (&priv->lock);
+  if (q_task_word_get_state (q_task_get_word (priv)) == Q_TASK_STATE_QUEUED)
+    {
+      runner = priv->runner;
+      runner->funcs->ref (runner);
+    }
+  g_mutex_unlock (&priv->lock);
+
+  if (runner == NULL)
+    return NULL;
+
+  if (runner->funcs->ref_blocker != NULL)
+    blocker = runner->funcs->ref_blocker (runner);
+  runner->funcs->unref (runner);
+  if (blocker != NULL)
+    g_ptr_array_add (search->held, blocker);
+
+  return blocker;
+}
+
+/* Whether @task cannot end before the caller goes on. */
+static gboolean
+leads_to_locked (QTaskSearch *search,
+                 QTask *task)
+{
+  for (int i = 0; task != NULL && i < MAX_RING; i++)
+    {
+      if (is_waiting (search->frame, search->hold, task))
+        return TRUE;
+      if (waits_for_several (task))
+        return several_lead_to_locked (search, task);
+
+      task = get_next_in_graph (search, task);
+    }
+
+  return FALSE;
+}
+
+static void
+set_waits_for_group_locked (QTaskFrame *frame,
+                            QTaskHold *hold,
+                            QTaskGroupCore *core,
+                            gboolean for_any)
+{
+  if (frame != NULL)
+    set_task_waits_for_group_locked (frame->task, core, for_any);
+
+  for (; hold != NULL; hold = hold->outer)
+    set_task_waits_for_group_locked (hold->task, core, for_any);
+}
+
+/* Notes that the caller, in a worker or a sync function, waits for all of a group, or with
+ * @for_any for one of it, unless that would close a ring. */
+gboolean
+q_task_enter_group_wait (QTaskGroupCore *core,
+                         gboolean for_any)
+{
+  QTaskSearch search;
+  gboolean is_ring;
+
+  search_init (&search);
 
   g_mutex_lock (&graph_lock);
-  leads_here = leads_to_locked (task, q_task_get_current_frame (), q_task_get_current_hold (), held);
+  is_ring = group_leads_to_locked (&search, core, for_any);
+  set_waits_for_group_locked (search.frame, search.hold, is_ring ? NULL : core, for_any);
   g_mutex_unlock (&graph_lock);
 
-  return leads_here;
+  search_clear (&search);
+
+  return !is_ring;
+}
+
+/* Notes that it waits no more. */
+void
+q_task_leave_group_wait (void)
+{
+  g_mutex_lock (&graph_lock);
+  set_waits_for_group_locked (q_task_get_current_frame (), q_task_get_current_hold (), NULL, FALSE);
+  g_mutex_unlock (&graph_lock);
 }
 
 /* Notes that the caller waits, unless that would close a ring. */
@@ -261,17 +419,21 @@ static gboolean
 enter_graph (QTaskBlock *block,
              GError **error)
 {
-  g_autoptr (GPtrArray) held = g_ptr_array_new_with_free_func (g_object_unref);
   g_autofree char *description = NULL;
+  QTaskSearch search;
   gboolean is_ring;
+
+  search_init (&search);
 
   g_mutex_lock (&graph_lock);
 
-  is_ring = leads_to_locked (block->task, block->frame, block->hold, held);
+  is_ring = leads_to_locked (&search, block->task);
   set_waits_for_locked (block, is_ring ? NULL : block->task);
   block->is_in_graph = !is_ring;
 
   g_mutex_unlock (&graph_lock);
+
+  search_clear (&search);
 
   if (!is_ring)
     return TRUE;
@@ -399,10 +561,23 @@ look_once (QTaskBlock *block,
     }
   else if (!block->is_owner)
     {
+      gint64 progress_time;
+
       if (word & Q_TASK_WORD_FIXED)
         {
           *done = TRUE;
           return -1;
+        }
+
+      /* Another thread runs it synchronously. */
+      if (block->may_serve)
+        {
+          g_mutex_unlock (&priv->lock);
+          unpark (block); /* code of the user may wait, too */
+          progress_time = serve (task, again);
+          g_mutex_lock (&priv->lock);
+
+          wake_time = earlier (wake_time, progress_time);
         }
     }
   else if (word & Q_TASK_WORD_COMPLETING)
@@ -468,8 +643,8 @@ look_once (QTaskBlock *block,
 }
 
 /* Does what an owner who waits for several tasks does for one of them, each time that it is
- * woken: serves it, and completes it if it can be. Returns when to look again, or -1; sets @again
- * when at once. */
+ * woken: serves it, and completes it if it can be, unless another thread runs it synchronously and
+ * does so. Returns when to look again, or -1; sets @again when at once. */
 gint64
 q_task_look (QTask *task,
              gboolean *again)
@@ -479,7 +654,7 @@ q_task_look (QTask *task,
     .task = task,
     .mode = Q_TASK_WAIT_OUTCOME,
     .end_time = -1,
-    .is_owner = TRUE,
+    .is_owner = !q_task_is_set (task, Q_TASK_WORD_SYNCHRONOUS),
     .may_serve = TRUE,
   };
   gboolean done = FALSE;
@@ -677,8 +852,8 @@ block_until_done (QTaskBlock *block,
 }
 
 /* Whatever runs the task is not to count on the caller, who blocks. */
-static void
-tell_runner (QTask *task)
+void
+q_task_tell_runner (QTask *task)
 {
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskRunner *runner = NULL;
@@ -698,13 +873,15 @@ tell_runner (QTask *task)
   runner->funcs->unref (runner);
 }
 
-/* Blocks until there is nothing more to wait for; see QTaskWaitMode. */
-gboolean
-q_task_block (QTask *task,
-              QTaskWaitMode mode,
-              gint64 end_time,
-              GCancellable *cancellable,
-              GError **error)
+/* Blocks until there is nothing more to wait for, or, with @is_turn set to TRUE, for as long as
+ * who waits may as well be the owner. */
+static gboolean
+block_for_turn (QTask *task,
+                QTaskWaitMode mode,
+                gint64 end_time,
+                GCancellable *cancellable,
+                gboolean *is_turn,
+                GError **error)
 {
   QTaskPrivate *priv = q_task_get_private (task);
   QTaskBlock block = {
@@ -725,6 +902,15 @@ q_task_block (QTask *task,
 
   block.may_serve = ownership != Q_TASK_OWNER_NOT;
 
+  if (!block.may_serve && q_task_dispatch_is_next_owner (priv->dispatch, priv->thread_id))
+    {
+      gint64 turn_end = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
+
+      *is_turn = end_time == -1 || turn_end < end_time;
+      if (*is_turn)
+        block.end_time = turn_end;
+    }
+
   /* Who runs it synchronously completes it, without the callback. */
   block.is_owner = block.may_serve && (word & Q_TASK_WORD_SYNCHRONOUS) == 0;
 
@@ -741,7 +927,7 @@ q_task_block (QTask *task,
     }
 
   g_object_ref (task);
-  tell_runner (task);
+  q_task_tell_runner (task);
 
   if (cancellable != NULL)
     handler = g_signal_connect_data (cancellable, "cancelled", G_CALLBACK (wait_cancelled_cb),
@@ -759,6 +945,33 @@ q_task_block (QTask *task,
   g_object_unref (task);
 
   return success;
+}
+
+/* Blocks until there is nothing more to wait for; see QTaskWaitMode. Another thread may hold the
+ * context for a while, and then it is the caller who is to do what the owner does. */
+gboolean
+q_task_block (QTask *task,
+              QTaskWaitMode mode,
+              gint64 end_time,
+              GCancellable *cancellable,
+              GError **error)
+{
+  for (;;)
+    {
+      gboolean is_turn = FALSE;
+      GError *local_error = NULL;
+
+      if (block_for_turn (task, mode, end_time, cancellable, &is_turn, &local_error))
+        return TRUE;
+
+      if (!is_turn || !g_error_matches (local_error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT))
+        {
+          g_propagate_error (error, local_error);
+          return FALSE;
+        }
+
+      g_error_free (local_error);
+    }
 }
 
 /**

@@ -425,6 +425,85 @@ test_no_thread_to_compensate (void)
   g_object_unref (other);
 }
 
+/* The same for a worker that waits for the last chunk of a loop, in which what is queued behind
+ * it is waited for: when threads come back, it gets one.
+ */
+typedef struct
+{
+  QTaskPool *helpers;
+  QTask *queued;
+  GThread *caller;
+  TestGate meet;
+  TestGate pushed;
+} Loop;
+
+static gboolean
+loop_chunk (gsize begin,
+            gsize end,
+            gpointer data,
+            GError **error)
+{
+  Loop *self = data;
+
+  test_gate_open (&self->meet);
+  test_gate_wait_for (&self->meet, 2);
+
+  return g_thread_self () == self->caller || q_task_wait (self->queued, NULL, error);
+}
+
+static gboolean
+loop_worker (QTask *task,
+             gpointer data,
+             GError **error)
+{
+  Loop *self = data;
+
+  self->caller = g_thread_self ();
+  test_gate_wait (&self->pushed);
+
+  return q_task_pool_parallel_for (self->helpers, 2, 1, loop_chunk, self, NULL, error);
+}
+
+static void
+test_no_thread_beside_loop (void)
+{
+  Loop self = { .meet = TEST_GATE_INIT, .pushed = TEST_GATE_INIT };
+  QTaskPoolStats stats = { 0 };
+  QTaskPool *pool;
+  QTask *task;
+  int n_ran = 0;
+
+  if (!in_subprocess ())
+    return;
+
+  /* Each has its thread before there are no more. */
+  pool = q_task_pool_new ("one", 1, 0);
+  self.helpers = q_task_pool_new ("helpers", 1, 0);
+  task = q_task_new (NULL, NULL, NULL, NULL);
+  g_assert_true (q_task_pool_push (self.helpers, task, test_empty_worker, NULL, NULL, NULL));
+  test_finish (task);
+
+  task = q_task_new (NULL, NULL, NULL, NULL);
+  self.queued = q_task_new (NULL, NULL, NULL, NULL);
+  g_assert_true (q_task_pool_push (pool, task, loop_worker, &self, NULL, NULL));
+  test_poll_until ((q_task_pool_get_stats (pool, &stats), stats.running == 1));
+  g_assert_true (q_task_pool_push (pool, self.queued, test_count_worker, &n_ran, NULL, NULL));
+  let_threads_fail (-1);
+  test_gate_open (&self.pushed);
+
+  test_poll_until ((q_task_pool_get_stats (pool, &stats), stats.parked == 1));
+  test_poll_until (g_atomic_int_get (&n_failed) > 0);
+  g_assert_cmpint (g_atomic_int_get (&n_ran), ==, 0);
+  let_threads_fail (0);
+
+  test_run_until (NULL, q_task_get_completed (task) && q_task_get_completed (self.queued));
+  g_assert_no_error (q_task_get_error (task));
+  test_finish (self.queued);
+  test_finish (task);
+  g_object_unref (pool);
+  g_object_unref (self.helpers);
+}
+
 /* Deeper than one thread goes, and no second one */
 typedef struct
 {
@@ -962,6 +1041,7 @@ main (int argc,
   g_test_add_data_func (G9 "/no-threads/wait-for-good", GINT_TO_POINTER (TRUE), test_wait_without_threads);
   g_test_add_func (G9 "/no-threads/one-does-it-all", test_one_thread_only);
   g_test_add_func (G9 "/no-threads/none-to-compensate", test_no_thread_to_compensate);
+  g_test_add_func (G9 "/no-threads/none-beside-a-loop", test_no_thread_beside_loop);
   g_test_add_func (G9 "/no-threads/none-while-closing", test_no_thread_while_closing);
   g_test_add_data_func (G9 "/no-threads/ten-deep", GINT_TO_POINTER (10), test_deep_without_threads);
   g_test_add_data_func (G9 "/no-threads/forty-deep", GINT_TO_POINTER (40), test_deep_without_threads);

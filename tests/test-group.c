@@ -451,6 +451,61 @@ test_add_elsewhere (void)
   close_pool (pool);
 }
 
+/* What goes while the list is brought up to date, before it was listed, may add to the group. */
+typedef struct
+{
+  QTaskGroup *group;
+  QTask *first;
+  QTask *late;
+} Adds;
+
+static void
+add_late_notify (gpointer data)
+{
+  Adds *self = data;
+
+  g_assert_true (q_task_group_add (self->group, self->late, NULL));
+}
+
+static void
+add_and_end_elsewhere (gpointer data,
+                       gpointer user_data G_GNUC_UNUSED)
+{
+  Adds *self = data;
+  g_autoptr (QTask) task = q_task_new (NULL, NULL, NULL, NULL);
+
+  self->first = add_new (self->group, NULL, NULL);
+  g_assert_true (q_task_group_add (self->group, task, NULL));
+  q_task_set_task_data (task, self, add_late_notify);
+  q_task_run_in_thread_sync (task, test_empty_worker, NULL, NULL);
+}
+
+static void
+test_add_while_listing (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  Adds self = { group, NULL, q_task_new (NULL, NULL, NULL, NULL) };
+  Mirror mirror;
+
+  mirror_init (&mirror, group);
+  g_main_context_acquire (NULL);
+  test_in_thread ((GFunc) add_and_end_elsewhere, &self);
+  g_main_context_release (NULL);
+  g_assert_cmpuint (mirror.items->len, ==, 0);
+
+  test_run_until (NULL, mirror.items->len == 2);
+  g_assert_true (mirror.items->pdata[0] == self.first);
+  g_assert_true (mirror.items->pdata[1] == self.late);
+
+  q_task_complete (self.late);
+  q_task_complete (self.first);
+  test_run_until (NULL, mirror.items->len == 0);
+  mirror_clear (&mirror);
+  test_finalize_soon (self.first);
+  g_assert_finalize_object (self.late);
+  g_assert_finalize_object (group);
+}
+
 /* Cancelling */
 
 static void
@@ -1072,6 +1127,53 @@ test_wait_not_started (void)
   close_pool (pool);
 }
 
+/* Another thread adds a task, and only then starts it, as it should. */
+static gpointer
+add_and_push_thread (gpointer data)
+{
+  Elsewhere *self = data;
+  g_autoptr (QTask) task = q_task_new (NULL, NULL, NULL, NULL);
+
+  g_assert_true (q_task_group_add (self->group, task, NULL));
+  test_gate_open (&self->added);
+  if (self->pool == NULL)
+    return NULL;
+
+  g_usleep (5000); /* or else the owner might come too late to be wrong */
+  test_pool_push (self->pool, task, test_empty_worker, NULL, NULL);
+
+  return NULL;
+}
+
+static void
+test_wait_just_added (void)
+{
+  QTaskPool *pool = q_task_pool_new ("group", 1, 0);
+
+  g_main_context_acquire (NULL);
+
+  for (int is_started = 0; is_started < 2; is_started++)
+    {
+      QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+      Elsewhere self = { .group = group, .pool = is_started ? pool : NULL, .added = TEST_GATE_INIT };
+      GThread *thread = g_thread_new ("adds", add_and_push_thread, &self);
+      g_autoptr (GError) error = NULL;
+
+      test_gate_wait (&self.added);
+      g_assert_true (q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, &error) == is_started);
+      if (is_started)
+        g_assert_no_error (error);
+      else
+        g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+
+      g_thread_join (thread);
+      g_assert_finalize_object (group);
+    }
+
+  g_main_context_release (NULL);
+  close_pool (pool);
+}
+
 /* A worker waits for a group. */
 static gboolean
 wait_worker (QTask *task G_GNUC_UNUSED,
@@ -1101,6 +1203,137 @@ test_wait_ring (void)
       g_assert_finalize_object (task);
       g_assert_finalize_object (group);
       close_pool (pool);
+    }
+}
+
+/* Two workers that wait for one another, by way of groups. */
+typedef struct
+{
+  QTaskPool *pool;
+  QTaskGroup *group; /* where the wait is for any of it */
+  QTask *task;
+  TestGate *meet;
+} Ring;
+
+static gboolean
+wait_in_ring_worker (QTask *task G_GNUC_UNUSED,
+                     gpointer data,
+                     GError **error)
+{
+  Ring *self = data;
+
+  return q_task_wait (self->task, NULL, error);
+}
+
+static gboolean
+ring_worker (QTask *task G_GNUC_UNUSED,
+             gpointer data,
+             GError **error)
+{
+  Ring *self = data;
+  g_autoptr (GMainContext) context = NULL;
+  g_autoptr (QTaskGroup) group = NULL;
+  g_autoptr (QTask) part = NULL;
+  gboolean success;
+
+  test_gate_open (self->meet);
+  test_gate_wait_for (self->meet, 2);
+
+  if (self->group != NULL)
+    return q_task_group_wait (self->group, Q_TASK_GROUP_ANY, NULL, error);
+
+  /* It is the owner of a task that waits for the other. */
+  context = g_main_context_new ();
+  g_main_context_push_thread_default (context);
+  group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  part = add_new (group, NULL, NULL);
+  success = q_task_pool_push (self->pool, part, wait_in_ring_worker, self, NULL, error) &&
+            q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, error);
+  g_main_context_pop_thread_default (context);
+
+  return success;
+}
+
+static void
+test_wait_ring_of_two (void)
+{
+  for (int is_owner = 0; is_owner < 2; is_owner++)
+    {
+      QTaskPool *pool = q_task_pool_new ("group", 4, 0);
+      TestGate meet = TEST_GATE_INIT;
+      QTaskGroup *groups[2];
+      QTask *tasks[2];
+      Ring rings[2];
+
+      for (int i = 0; i < 2; i++)
+        {
+          groups[i] = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+          tasks[i] = add_new (groups[i], NULL, NULL);
+        }
+
+      for (int i = 0; i < 2; i++)
+        {
+          rings[i] = (Ring){ pool, is_owner ? NULL : groups[1 - i], tasks[1 - i], &meet };
+          test_pool_push (pool, tasks[i], ring_worker, &rings[i], NULL);
+        }
+
+      for (int i = 0; i < 2; i++)
+        test_run_until (NULL, q_task_get_completed (tasks[i]));
+      g_assert_true (g_error_matches (q_task_get_error (tasks[0]), Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK) ||
+                     g_error_matches (q_task_get_error (tasks[1]), Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK));
+
+      close_pool (pool);
+      for (int i = 0; i < 2; i++)
+        {
+          test_finalize_soon (tasks[i]);
+          test_finalize_soon (groups[i]);
+        }
+    }
+}
+
+static gboolean
+hold_or_wait_worker (QTask *task G_GNUC_UNUSED,
+                     gpointer data,
+                     GError **error)
+{
+  Ring *self = data;
+
+  test_gate_open (self->meet);
+
+  return q_task_group_wait (self->group, Q_TASK_GROUP_ANY, NULL, error);
+}
+
+/* Who waits for any of a group goes on when one has ended, whatever the others wait for. */
+static void
+test_wait_any_is_no_ring (void)
+{
+  for (int i = 0; i < test_scaled (200); i++)
+    {
+      QTaskPool *pool = q_task_pool_new ("group", 4, 0);
+      TestGate entered = TEST_GATE_INIT;
+      TestHold hold = TEST_HOLD_INIT;
+      QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+      QTask *held = add_pushed (group, pool, test_hold_worker, &hold);
+      QTask *waiter = q_task_new (NULL, NULL, NULL, NULL);
+      Ring any = { .group = group, .meet = &entered };
+      Ring back = { .task = waiter };
+      QTask *other;
+
+      test_pool_push (pool, waiter, hold_or_wait_worker, &any, NULL);
+      test_gate_wait (&entered);
+      other = add_pushed (group, pool, wait_in_ring_worker, &back);
+      test_gate_open (&hold.release);
+
+      test_run_until (NULL, q_task_get_completed (waiter) && q_task_get_completed (other) &&
+                              q_task_get_completed (held));
+      g_assert_no_error (q_task_get_error (waiter));
+      g_assert_no_error (q_task_get_error (other));
+
+      close_pool (pool);
+      test_finalize_soon (held);
+      test_finalize_soon (waiter);
+      test_finalize_soon (other);
+      test_finalize_soon (group);
     }
 }
 
@@ -1564,6 +1797,69 @@ test_dropped (void)
   close_pool (pool);
 }
 
+/* A callback or handler that this brings about drops the last reference of the user. */
+static void
+drop_cb (gpointer group)
+{
+  g_clear_object ((QTaskGroup **) group);
+}
+
+static void
+drop_waited_cb (GObject *source,
+                GAsyncResult *result,
+                gpointer group)
+{
+  g_autoptr (GError) error = NULL;
+
+  g_assert_false (q_task_group_wait_finish (Q_TASK_GROUP (source), result, &error));
+  g_assert_error (error, Q_TASK_ERROR, Q_TASK_ERROR_CLOSED);
+  drop_cb (group);
+}
+
+static gboolean
+close_cb (gpointer group)
+{
+  q_task_group_close (*(QTaskGroup **) group);
+
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_dropped_inside (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+  gpointer weak = group;
+
+  /* While a task is added, and cancelled at once */
+  g_object_add_weak_pointer (weak, &weak);
+  q_task_group_cancel (group);
+  g_signal_connect_swapped (q_task_get_stop_cancellable (task), "cancelled", G_CALLBACK (drop_cb),
+                            &group);
+  g_assert_true (q_task_group_add (group, task, NULL));
+  g_assert_null (group);
+  g_assert_null (weak);
+  q_task_complete (task);
+  g_assert_finalize_object (task);
+
+  /* While it is closed, which ends a wait, in a later iteration than that began in */
+  weak = group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  g_object_add_weak_pointer (weak, &weak);
+  q_task_group_wait_async (group, Q_TASK_GROUP_ANY, NULL, drop_waited_cb, &group);
+  g_timeout_add (1, close_cb, &group);
+  test_run_until (NULL, group == NULL);
+  test_run_pending (NULL);
+  g_assert_null (weak);
+
+  /* ... and of which it tells */
+  weak = group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  g_object_add_weak_pointer (weak, &weak);
+  g_signal_connect_swapped (group, "notify::is-closed", G_CALLBACK (drop_cb), &group);
+  q_task_group_close (group);
+  g_assert_null (group);
+  g_assert_null (weak);
+}
+
 static void
 unref_thread (gpointer data,
               gpointer user_data G_GNUC_UNUSED)
@@ -1723,6 +2019,179 @@ test_run_sync (void)
   g_assert_finalize_object (group);
 }
 
+/* Another thread runs a task synchronously while its owner waits: the callback is not called, and
+ * the task completes once, in that thread. The owner serves the sync points of its worker. */
+typedef struct
+{
+  QTask *task;
+  TestGate go_on;
+  int n_callbacks;
+  int n_completed;
+  int n_syncs;
+  GThread *thread;
+} SyncElsewhere;
+
+static gboolean
+sync_when_open_worker (QTask *task,
+                       gpointer data,
+                       GError **error)
+{
+  SyncElsewhere *self = data;
+
+  test_gate_wait (&self->go_on);
+
+  return q_task_sync (task, error);
+}
+
+static gpointer
+run_sync_thread (gpointer data)
+{
+  SyncElsewhere *self = data;
+
+  q_task_run_in_thread_sync (self->task, sync_when_open_worker, self, NULL);
+  g_assert_true (q_task_get_completed (self->task));
+
+  return NULL;
+}
+
+static void
+sync_elsewhere_func (QTask *task,
+                     gpointer data)
+{
+  SyncElsewhere *self = data;
+
+  g_assert_true (g_thread_self () == self->thread);
+  self->n_syncs++;
+  q_task_resume (task, FALSE);
+}
+
+/* By then the owner waits. */
+static void
+open_when_synced_func (QTask *task,
+                       gpointer data)
+{
+  test_gate_open (&((SyncElsewhere *) data)->go_on);
+  q_task_resume (task, FALSE);
+}
+
+static gboolean
+sync_once_worker (QTask *task,
+                  gpointer data G_GNUC_UNUSED,
+                  GError **error)
+{
+  return q_task_sync (task, error);
+}
+
+static void
+count_callback_cb (QTask *task G_GNUC_UNUSED,
+                   gpointer data)
+{
+  g_atomic_int_inc (&((SyncElsewhere *) data)->n_callbacks);
+}
+
+static void
+test_run_sync_elsewhere (void)
+{
+  QTaskPool *pool = q_task_pool_new ("group", 1, 0);
+
+  for (int i = 0; i < test_scaled (50); i++)
+    {
+      QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+      SyncElsewhere self = { .go_on = TEST_GATE_INIT, .thread = g_thread_self () };
+      QTask *other = add_new (group, NULL, NULL);
+      g_autoptr (GError) error = NULL;
+      GThread *thread;
+
+      self.task = add_new (group, count_callback_cb, &self);
+      q_task_set_sync_func (self.task, sync_elsewhere_func, &self, NULL);
+      g_signal_connect_swapped (self.task, "notify::completed", G_CALLBACK (g_atomic_int_inc),
+                                &self.n_completed);
+      q_task_set_sync_func (other, open_when_synced_func, &self, NULL);
+
+      thread = g_thread_new ("sync", run_sync_thread, &self);
+      test_poll_until (q_task_poll (self.task) == Q_TASK_STATE_RUNNING);
+      test_pool_push (pool, other, sync_once_worker, NULL, NULL);
+
+      g_assert_true (q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, &error));
+      g_assert_no_error (error);
+      g_thread_join (thread);
+      g_assert_cmpint (self.n_syncs, ==, 1);
+      g_assert_cmpint (self.n_completed, ==, 1);
+      g_assert_cmpint (self.n_callbacks, ==, 0);
+
+      test_run_pending (NULL);
+      g_assert_finalize_object (self.task);
+      test_finalize_soon (other);
+      g_assert_finalize_object (group);
+    }
+
+  close_pool (pool);
+}
+
+/* Another thread holds the context for a while: then it is the one who waits who serves. */
+typedef struct
+{
+  TestGate holds;
+  QTask *task;
+  int n_syncs;
+} Held;
+
+static gpointer
+hold_context_thread (gpointer data)
+{
+  Held *self = data;
+
+  g_assert_true (g_main_context_acquire (NULL));
+  test_gate_open (&self->holds);
+  test_poll_until (q_task_poll (self->task) == Q_TASK_STATE_SYNCING);
+  g_main_context_release (NULL);
+
+  return NULL;
+}
+
+static void
+count_and_resume_func (QTask *task,
+                       gpointer data)
+{
+  ((Held *) data)->n_syncs++;
+  q_task_resume (task, FALSE);
+}
+
+static void
+test_wait_serves_later (void)
+{
+  QTaskPool *pool = q_task_pool_new ("group", 1, 0);
+
+  for (int way = 0; way < 3; way++)
+    {
+      TestReport report = TEST_REPORT_INIT;
+      QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+      QTask *task = add_new (group, test_report_cb, &report);
+      Held self = { TEST_GATE_INIT, task, 0 };
+      GThread *thread;
+
+      q_task_set_sync_func (task, count_and_resume_func, &self, NULL);
+      thread = g_thread_new ("holds", hold_context_thread, &self);
+      test_gate_wait (&self.holds);
+      test_pool_push (pool, task, sync_once_worker, NULL, NULL);
+
+      if (way == 2)
+        g_assert_true (q_task_wait_until (task, test_end_time (), NULL, NULL));
+      else
+        g_assert_true (q_task_group_wait (group, (QTaskGroupWaitMode) way, NULL, NULL));
+      g_assert_cmpint (self.n_syncs, ==, 1);
+      g_assert_cmpint (report.called, ==, 1);
+
+      g_thread_join (thread);
+      test_report_clear (&report);
+      test_run_pending (NULL);
+      test_finalize_soon (task);
+      g_assert_finalize_object (group);
+    }
+
+  close_pool (pool);
+}
+
 /* Many threads at once */
 
 static gboolean
@@ -1817,6 +2286,7 @@ main (int argc,
   g_test_add_func ("/group/takes-a-task-that-has-ended", test_add_ended);
   g_test_add_func ("/group/keeps-its-tasks-in-its-context", test_context_stays);
   g_test_add_func ("/group/lists-in-its-thread-what-others-add", test_add_elsewhere);
+  g_test_add_func ("/group/lists-what-is-added-while-it-lists", test_add_while_listing);
   g_test_add_func ("/group/cancels-all-and-what-comes-later", test_cancel);
   g_test_add_func ("/group/never-cancels-what-the-caller-gave", test_cancel_given);
   g_test_add_func ("/group/cancels-the-rest-on-error-at-once", test_cancel_on_error);
@@ -1828,12 +2298,16 @@ main (int argc,
   g_test_add_func ("/group/wait-for-any-does-not-mind-later-errors", test_wait_any_success);
   g_test_add_func ("/group/wait-serves-every-task", test_wait_serves);
   g_test_add_func ("/group/wait-serves-what-others-add", test_wait_serves_what_others_add);
+  g_test_add_func ("/group/wait-serves-once-the-context-is-free", test_wait_serves_later);
   g_test_add_func ("/group/wait-includes-what-callbacks-start", test_wait_chain);
   g_test_add_func ("/group/wait-in-a-callback", test_wait_nested);
   g_test_add_func ("/group/wait-can-be-cancelled", test_wait_cancelled);
   g_test_add_func ("/group/wait-counts-down-timeouts", test_wait_timeout);
   g_test_add_func ("/group/wait-for-what-was-not-started-is-a-deadlock", test_wait_not_started);
+  g_test_add_func ("/group/wait-for-what-was-just-added-by-another-thread", test_wait_just_added);
   g_test_add_func ("/group/wait-for-oneself-is-a-deadlock", test_wait_ring);
+  g_test_add_func ("/group/wait-for-one-another-is-a-deadlock", test_wait_ring_of_two);
+  g_test_add_func ("/group/wait-for-any-is-no-deadlock-while-one-goes-on", test_wait_any_is_no_ring);
   g_test_add_func ("/group/wait-in-a-serial-pool-is-a-deadlock", test_wait_in_serial);
   g_test_add_func ("/group/wait-in-a-sync-function-is-a-deadlock", test_wait_in_sync);
   g_test_add_func ("/group/wait-in-a-worker-of-a-pool-of-one", test_wait_in_worker);
@@ -1846,11 +2320,13 @@ main (int argc,
   g_test_add_func ("/group/progress-is-the-mean", test_progress);
   g_test_add_func ("/group/progress-counts-what-was-before", test_progress_before);
   g_test_add_func ("/group/dropping-it-cancels-and-waits-for-nobody", test_dropped);
+  g_test_add_func ("/group/dropping-it-in-what-it-calls", test_dropped_inside);
   g_test_add_func ("/group/dropping-it-elsewhere-releases-where-tasks-live", test_dropped_elsewhere);
   g_test_add_func ("/group/dropping-it-elsewhere-frees-closures-where-it-lives", test_dropped_elsewhere_closures);
   g_test_add_func ("/group/context-may-go-first", test_lost);
   g_test_add_func ("/group/return-on-cancel", test_return_on_cancel);
   g_test_add_func ("/group/run-in-thread-sync", test_run_sync);
+  g_test_add_func ("/group/run-in-thread-sync-elsewhere", test_run_sync_elsewhere);
   g_test_add_func ("/group/storm", test_storm);
 
   return g_test_run ();

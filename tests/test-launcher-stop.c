@@ -454,6 +454,60 @@ test_wait_in_thread (void)
   test_finalize_soon (launcher);
 }
 
+/* In a callback: who blocks there reads no answers, and that is seen at once, not when time has
+ * passed. */
+typedef struct
+{
+  QTaskLauncher *launcher;
+  int n_late;
+  int n_rounds;
+} WaitInside;
+
+#define N_WAITS 40
+
+static gboolean
+wait_inside_cb (gpointer data)
+{
+  WaitInside *self = data;
+
+  self->n_late = 0;
+  for (int i = 0; i < N_WAITS; i++)
+    {
+      g_autoptr (QTaskGroup) group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+      Answer answer = ANSWER_INIT;
+      gint64 start;
+
+      g_assert_true (q_task_group_add (group, answer_prepare (&answer), NULL));
+      start = g_get_monotonic_time ();
+      answer_run (&answer, self->launcher, "echo", g_variant_new_int32 (i));
+      g_assert_true (q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, NULL));
+      self->n_late += g_get_monotonic_time () - start > 4500 ? 1 : 0;
+      g_assert_cmpint (answer.called, ==, 1);
+      answer_clear (&answer);
+    }
+
+  /* The processors may be busy with something else for a while. */
+  if (self->n_late >= N_WAITS / 2 && ++self->n_rounds < 5)
+    return G_SOURCE_CONTINUE;
+
+  self->launcher = NULL;
+
+  return G_SOURCE_REMOVE;
+}
+
+static void
+test_wait_for_group_inside (void)
+{
+  QTaskLauncher *launcher = launcher_new ();
+  WaitInside self = { launcher, 0, 0 };
+
+  g_idle_add (wait_inside_cb, &self);
+  test_run_until (NULL, self.launcher == NULL);
+  if (!test_is_slow ())
+    g_assert_cmpint (self.n_late, <, N_WAITS / 2);
+  test_finalize_soon (launcher);
+}
+
 static gpointer
 foreign_wait (gpointer task)
 {
@@ -927,6 +981,7 @@ main (int argc,
   launcher_test_add ("/launcher/wait/until", test_wait_until);
   launcher_test_add ("/launcher/wait/for-one-that-crashes", test_wait_for_a_crash);
   launcher_test_add ("/launcher/wait/in-a-thread", test_wait_in_thread);
+  launcher_test_add ("/launcher/wait/for-a-group-in-a-callback", test_wait_for_group_inside);
   launcher_test_add ("/launcher/wait/in-another-thread", test_wait_from_other_thread);
   launcher_test_add ("/launcher/owner/that-idles-holds-nobody-up", test_idle_owner_holds_nobody_up);
   launcher_test_add ("/launcher/owner/many-in-one-callback", test_many_in_one_callback);

@@ -104,6 +104,34 @@ test_largest (void)
   close_pool (pool);
 }
 
+/* A pool whose limit is as good as none, and a loop that could have a thread for each index */
+static gboolean
+fail_at_once (gsize begin G_GNUC_UNUSED,
+              gsize end G_GNUC_UNUSED,
+              gpointer data G_GNUC_UNUSED,
+              GError **error)
+{
+  g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_BUSY, "at once");
+
+  return FALSE;
+}
+
+static void
+test_most_threads (void)
+{
+  static const guint limits[] = { G_MAXINT, (guint) G_MAXINT + 1, G_MAXUINT - 1 };
+
+  for (guint i = 0; i < G_N_ELEMENTS (limits); i++)
+    {
+      QTaskPool *pool = q_task_pool_new ("for", limits[i], 0);
+      g_autoptr (GError) error = NULL;
+
+      g_assert_false (q_task_pool_parallel_for (pool, G_MAXSIZE, 1, fail_at_once, NULL, NULL, &error));
+      g_assert_error (error, G_IO_ERROR, G_IO_ERROR_BUSY);
+      close_pool (pool);
+    }
+}
+
 /* All of so many threads are in there at once, or the test does not end. */
 typedef struct
 {
@@ -539,6 +567,134 @@ test_ring (void)
   close_pool (pool);
 }
 
+/* The same in a sync function: until that returns, the worker of its task does not go on. */
+static void
+ring_sync_func (QTask *task,
+                gpointer data)
+{
+  Ring *ring = data;
+  g_autoptr (GError) error = NULL;
+
+  g_assert_true (q_task_pool_parallel_for (ring->pool, 2, 1, wait_in_ring, ring, NULL, &error));
+  g_assert_no_error (error);
+  q_task_resume (task, FALSE);
+}
+
+static gboolean
+sync_worker (QTask *task,
+             gpointer data G_GNUC_UNUSED,
+             GError **error)
+{
+  return q_task_sync (task, error);
+}
+
+static void
+test_ring_in_sync (void)
+{
+  QTaskPool *pool = q_task_pool_new ("for", 2, 0);
+  QTask *task = q_task_new (NULL, NULL, NULL, NULL);
+  Ring ring = { pool, task, task, TEST_GATE_INIT, TEST_GATE_INIT, 0 };
+
+  q_task_set_sync_func (task, ring_sync_func, &ring, NULL);
+  test_pool_push (pool, task, sync_worker, NULL, NULL);
+  test_run_until (NULL, q_task_get_completed (task));
+  g_assert_no_error (q_task_get_error (task));
+  g_assert_cmpint (ring.n_deadlocks, ==, 2);
+  g_assert_finalize_object (task);
+  close_pool (pool);
+}
+
+/* A loop whose threads wait for different tasks: it waits for all of them. */
+typedef struct
+{
+  QTaskPool *pool;
+  GThread *thread; /* that runs the loop */
+  QTask *task;
+  QTask *other;
+  TestGate meet;
+  TestGate goes_on;
+  TestHold hold;
+} Fork;
+
+static gboolean
+wait_in_fork (gsize begin G_GNUC_UNUSED,
+              gsize end G_GNUC_UNUSED,
+              gpointer data,
+              GError **error)
+{
+  Fork *self = data;
+
+  test_gate_open (&self->meet);
+  test_gate_wait_for (&self->meet, 2);
+
+  return q_task_wait_until (g_thread_self () == self->thread ? self->task : self->other,
+                            test_end_time (), NULL, error);
+}
+
+static gboolean
+fork_worker (QTask *task G_GNUC_UNUSED,
+             gpointer data,
+             GError **error)
+{
+  Fork *self = data;
+
+  self->thread = g_thread_self ();
+
+  return q_task_pool_parallel_for (self->pool, 2, 1, wait_in_fork, self, NULL, error);
+}
+
+typedef struct
+{
+  Fork *fork;
+  QTask *awaited;
+} WaitForFork;
+
+static gboolean
+wait_for_fork_worker (QTask *task G_GNUC_UNUSED,
+                      gpointer data,
+                      GError **error)
+{
+  WaitForFork *self = data;
+
+  test_gate_wait (&self->fork->goes_on);
+
+  return q_task_wait_until (self->awaited, test_end_time (), NULL, error);
+}
+
+static void
+test_ring_of_many (void)
+{
+  QTaskPool *pool = q_task_pool_new ("for", 4, 0);
+
+  for (int in_caller = 0; in_caller < 2; in_caller++)
+    {
+      g_autoptr (QTask) loop = q_task_new (NULL, NULL, NULL, NULL);
+      g_autoptr (QTask) held = q_task_new (NULL, NULL, NULL, NULL);
+      g_autoptr (QTask) ring = q_task_new (NULL, NULL, NULL, NULL);
+      Fork self = { .pool = pool, .meet = TEST_GATE_INIT, .goes_on = TEST_GATE_INIT, .hold = TEST_HOLD_INIT };
+      WaitForFork wait = { &self, loop };
+
+      self.task = in_caller ? ring : held;
+      self.other = in_caller ? held : ring;
+      test_pool_push (pool, held, test_hold_worker, &self.hold, NULL);
+      test_pool_push (pool, ring, wait_for_fork_worker, &wait, NULL);
+      test_pool_push (pool, loop, fork_worker, &self, NULL);
+
+      /* Both threads of the loop wait. */
+      test_poll_until (test_pool_stats (pool).parked == 2);
+      test_gate_open (&self.goes_on);
+      test_run_until (NULL, q_task_get_completed (ring));
+      g_assert_error (q_task_get_error (ring), Q_TASK_ERROR, Q_TASK_ERROR_DEADLOCK);
+
+      test_gate_open (&self.hold.release);
+      test_run_until (NULL, q_task_get_completed (loop));
+      g_assert_no_error (q_task_get_error (loop));
+      test_run_until (NULL, q_task_get_completed (held));
+    }
+
+  close_pool (pool);
+}
+
 /* The caller never waits for the queue: here nobody comes to help. */
 static void
 test_busy (void)
@@ -676,6 +832,7 @@ main (int argc,
 
   g_test_add_func ("/parallel-for/calls-for-every-index-once", test_every_index);
   g_test_add_func ("/parallel-for/counts-as-far-as-there-are-numbers", test_largest);
+  g_test_add_func ("/parallel-for/of-a-pool-of-as-many-threads-as-there-are-numbers", test_most_threads);
   g_test_add_func ("/parallel-for/all-threads-of-the-pool-join", test_threads);
   g_test_add_func ("/parallel-for/short-loops-wake-nobody", test_short);
   g_test_add_func ("/parallel-for/loops-that-were-short-are-noticed", test_surprise);
@@ -686,6 +843,8 @@ main (int argc,
   g_test_add_func ("/parallel-for/works-in-a-worker", test_in_worker);
   g_test_add_func ("/parallel-for/works-in-itself", test_nested);
   g_test_add_func ("/parallel-for/waiting-for-who-runs-it-is-a-deadlock", test_ring);
+  g_test_add_func ("/parallel-for/waiting-for-who-syncs-is-a-deadlock", test_ring_in_sync);
+  g_test_add_func ("/parallel-for/waiting-for-who-runs-many-waits-is-a-deadlock", test_ring_of_many);
   g_test_add_func ("/parallel-for/does-not-wait-for-the-queue", test_busy);
   g_test_add_func ("/parallel-for/does-not-mind-a-full-queue", test_full);
   g_test_add_func ("/parallel-for/waits-for-what-others-have-begun", test_waits_for_chunks);

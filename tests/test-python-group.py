@@ -57,6 +57,12 @@ def _():
     raises(TypeError, lambda: QTask.run(int, group=[]))
     task.complete()
 
+    # What cannot be started is not in the group, which would wait for it.
+    group = new_group()
+    raises(TypeError, lambda: QTask.run(int, group=group, priority='high'))
+    raises(OverflowError, lambda: QTask.run(int, group=group, timeout=float('inf')))
+    equal(len(group), 0)
+
 
 @test('/python-group/await-all')
 def _():

@@ -861,14 +861,15 @@ def _new_task(name, priority, cancellable, timeout, return_on_cancel, progress, 
 
     task = Task(cancellable=cancellable)
     task.set_name(name)
-    if group is not None:
-        group.add(task)
     if priority is not None:
         task.set_priority(priority)
     if timeout is not None:
         task.set_timeout(max(1, int(timeout * 1000000)))
     if return_on_cancel:
         task.set_return_on_cancel(True)
+    # Once nothing can fail: who awaits the group would wait for a task that never starts.
+    if group is not None:
+        group.add(task)
     if progress is not None:
         # Disconnected at the end, so that it goes where it came from.
         handler = task.connect('notify::progress', lambda task, _: progress(task.get_progress()))
