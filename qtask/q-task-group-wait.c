@@ -446,7 +446,7 @@ static gboolean
 check_ring (GroupBlock *block,
             GError **error)
 {
-  block->is_in_graph = q_task_enter_group_wait (block->core, block->mode == Q_TASK_GROUP_ANY);
+  block->is_in_graph = q_task_wait_graph_enter_group (block->core, block->mode == Q_TASK_GROUP_ANY);
 
   if (block->is_in_graph)
     return TRUE;
@@ -670,7 +670,7 @@ wait_for_turn (GroupBlock *block,
   success = block_until_over (block, error);
 
   if (block->is_in_graph)
-    q_task_leave_group_wait ();
+    q_task_wait_graph_leave_group ();
   unpark (block);
 
   if (block->is_owner)

@@ -487,14 +487,18 @@ void          q_task_return_waiters       (QTaskWaiter    *waiters);
 void          q_task_tell_runner          (QTask          *task);
 gint64        q_task_look                 (QTask          *task,
                                            gboolean       *again);
-gboolean      q_task_enter_group_wait     (QTaskGroupCore *core,
-                                           gboolean        for_any);
-void          q_task_leave_group_wait     (void);
 gboolean      q_task_block_is_due         (QTaskBlock     *block);
 gboolean      q_task_block                (QTask          *task,
                                            QTaskWaitMode   mode,
                                            gint64          end_time,
                                            GCancellable   *cancellable,
                                            GError        **error);
+
+/* q-task-wait-graph.c */
+gboolean      q_task_wait_graph_enter     (QTask          *task);
+void          q_task_wait_graph_leave     (void);
+gboolean      q_task_wait_graph_enter_group (QTaskGroupCore *core,
+                                             gboolean      for_any);
+void          q_task_wait_graph_leave_group (void);
 
 G_END_DECLS
