@@ -272,8 +272,10 @@ unref_core_notify (gpointer core,
 static void
 unpark (GroupBlock *block)
 {
-  if (block->is_parked)
-    block->frame->runner->funcs->unpark (block->frame->runner);
+  QTaskFrame *frame = block->frame;
+
+  if (frame != NULL && block->is_parked)
+    frame->runner->funcs->unpark (frame->runner);
 
   block->is_parked = FALSE;
 }
@@ -649,9 +651,13 @@ wait_for_turn (GroupBlock *block,
   gulong handler = 0;
   gboolean success;
 
-  block->is_turn_over = FALSE;
-  block->is_owner = ownership != Q_TASK_OWNER_NOT;
-  block->end_time = -1;
+  *block = (GroupBlock){
+    .core = core,
+    .mode = block->mode,
+    .cancellable = block->cancellable,
+    .end_time = -1,
+    .is_owner = ownership != Q_TASK_OWNER_NOT,
+  };
   if (!block->is_owner && q_task_dispatch_is_next_owner (core->dispatch, core->thread_id))
     block->end_time = g_get_monotonic_time () + Q_TASK_RETRY_USEC;
 
