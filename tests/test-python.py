@@ -1125,6 +1125,24 @@ def _():
     equal(seen, ['tick'])
 
 
+@test('/python/awaited-failure-keeps-no-task')
+def _():
+    class Loud(Exception):
+        pass
+
+    def fail():
+        raise Loud()
+
+    # The exception refers to the frames it went through, and so to the task.
+    task = QTask.run(fail)
+    gone = weakref.ref(raises(Loud, run, task))
+    ended = weakref.ref(task)
+    task = None
+    gc.collect()
+    same(gone(), None)
+    same(ended(), None)
+
+
 @test('/python/await-a-task-of-any-kind')
 def _():
     async def awaits():

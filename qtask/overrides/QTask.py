@@ -237,8 +237,12 @@ class _Waiter:
     def _on_ready(self, source, result):
         self.result = result
         self.ready = True
-        if self.resume is not None:
-            self.resume()
+        resume = self.resume
+        # What the coroutine raises has a way back to this frame, and the result one to
+        # the source, which nobody would find who collects garbage.
+        del self, source, result
+        if resume is not None:
+            resume()
 
 
 class _Driver:
