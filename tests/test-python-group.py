@@ -5,15 +5,17 @@
 #
 # Prints TAP. Runs all tests, or those whose paths begin with an argument.
 
+import asyncio
 import gc
 import os
 import signal
 import sys
 import threading
+import traceback
 import weakref
 
 # Before QTask, of which it finds the override of this tree
-from test_util import Gate, equal, finish, in_main, is_error, iterate_until, main, raises, test
+from test_util import Gate, equal, finish, in_main, is_error, iterate_until, main, raises, run, same, test
 
 from gi.repository import Gio, GLib, QTask
 
@@ -97,41 +99,190 @@ def _():
         failing = QTask.run(fail, group=group)
         try:
             await group
-        except GLib.Error as error:
-            is_error(error, QTask.TaskError.FAILED)
-            assert 'ValueError: no such thing' in error.message
-            seen.append('failed')
-        raises(ValueError, failing.result)
+        except ValueError as error:
+            same(error, raises(ValueError, failing.result))
+            # From where it was raised
+            equal(traceback.extract_tb(error.__traceback__)[-1].name, 'fail')
+            seen.append(str(error))
         is_error(raises(GLib.Error, other.result), Gio.IOErrorEnum.CANCELLED)
 
     QTask.run_until_complete(wait())
-    equal(seen, ['failed'])
+    equal(seen, ['no such thing'])
     assert group.is_cancelled()
 
 
 @test('/python-group/error-that-was-heard-of')
-def test_error_that_was_heard_of():
-    reported = []
-    hook, sys.unraisablehook = sys.unraisablehook, reported.append
-    group = new_group()
+def _():
+    reports = []
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda report: reports.append(repr(report.exc_value))
 
     def fail():
         raise ValueError('no such thing')
 
-    async def main():
-        QTask.run(fail, group=group)
+    async def fail_here():
+        await QTask.run(int)
+        fail()
+
+    async def main(start):
+        group = new_group()
+        start(group)
         try:
             await group
-        except GLib.Error as error:
-            return error.message
+        except ValueError as error:
+            return str(error)
 
     try:
-        message = QTask.run_until_complete(main())
+        for start in (lambda group: QTask.run(fail, group=group),
+                      # Added when it may have failed already
+                      lambda group: group.add(QTask.run(fail)),
+                      lambda group: group.add(QTask.spawn(fail_here()))):
+            equal(QTask.run_until_complete(main(start)), 'no such thing')
         gc.collect()
-        assert 'no such thing' in message, message
-        equal(reported, [])
+        equal(reports, [])
     finally:
         sys.unraisablehook = hook
+
+
+@test('/python-group/errors-of-each-kind-of-task')
+def _():
+    class Failing(QTask.Task):
+        def do_run(self):
+            raise KeyError('subclass')
+
+    def fail(*_):
+        raise KeyError('worker')
+
+    def fail_in_gio():
+        Gio.File.new_for_path('/nonexistent').query_info('*', Gio.FileQueryInfoFlags.NONE, None)
+
+    def start(task, *args):
+        def run(group):
+            group.add(task)
+            task.run_in_thread(*args)
+        return run
+
+    def start_late(group):
+        group.add(QTask.run(fail))
+
+    def complete(group):
+        task = QTask.Task()
+        group.add(task)
+        task.set_error(GLib.Error('by itself', 'q-task-error-quark', int(QTask.TaskError.ABANDONED)))
+        task.complete()
+
+    async def main(start):
+        group = new_group()
+        start(group)
+        await group
+
+    def error_of(start, kind):
+        return raises(kind, run, main(start))
+
+    equal(error_of(start(Failing()), KeyError).args, ('subclass',))
+    equal(error_of(start(QTask.Task(), fail), KeyError).args, ('worker',))
+    equal(error_of(start_late, KeyError).args, ('worker',))
+    error = error_of(lambda group: QTask.run(fail_in_gio, group=group), GLib.Error)
+    is_error(error, Gio.IOErrorEnum.NOT_FOUND)
+    equal(traceback.extract_tb(error.__traceback__)[-1].name, 'fail_in_gio')
+
+    # Where there is no exception
+    is_error(error_of(complete, GLib.Error), QTask.TaskError.ABANDONED)
+    is_error(error_of(start(QTask.Task(), lambda task: False), GLib.Error), QTask.TaskError.FAILED)
+
+    # An exception that was not the outcome is none.
+    def fail_too_late():
+        gate = Gate()
+        QTask.current_task().get_stop_cancellable().connect(lambda *_: gate.set())
+        gate()
+        fail()
+
+    error = error_of(lambda group: QTask.run(fail_too_late, group=group, timeout=0.001), GLib.Error)
+    is_error(error, Gio.IOErrorEnum.TIMED_OUT)
+
+
+@test('/python-group/error-is-that-of-the-first')
+def _():
+    group = new_group()
+    gates = [Gate() for _ in range(3)]
+
+    def fail(i):
+        gates[i]()
+        raise LookupError(i)
+
+    async def wait(mode):
+        try:
+            await mode
+        except LookupError as error:
+            return error.args[0]
+
+    async def wait_all():
+        tasks = [QTask.run(fail, i, group=group) for i in range(3)]
+        waits = [QTask.spawn(wait(wait_for)) for wait_for in (group, group, group.wait_any())]
+        for i in (1, 0, 2):
+            gates[i].set()
+            while not tasks[i].get_completed():
+                try:
+                    await tasks[i]
+                except LookupError:
+                    pass
+            # Whether anybody still has them does not matter.
+            tasks[i] = QTask.Task()
+            tasks[i].complete()
+        return [await w for w in waits] + [await wait(group), await wait(group.wait_any())]
+
+    equal(run(wait_all()), [1] * 5)
+
+
+@test('/python-group/keeps-the-first-exceptions-alone')
+def _():
+    group = new_group()
+    kept = []
+
+    class Loud(Exception):
+        pass
+
+    def fail(i):
+        error = Loud(i)
+        kept.append(weakref.ref(error))
+        raise error
+
+    for i in range(5):
+        finish(QTask.run(fail, i, group=group))
+    equal([ref() is not None for ref in kept], [True] + [False] * 4)
+    raises(Loud, run, group)
+    group = None
+    gc.collect()
+    equal([ref() for ref in kept], [None] * 5)
+
+
+@test('/python-group/error-under-asyncio')
+def _():
+    results = []
+    loop = GLib.MainLoop()
+
+    def fail():
+        raise ValueError('no such thing')
+
+    async def wait():
+        for wait_for in (lambda group: group, lambda group: group.wait_any()):
+            group = new_group()
+            QTask.run(fail, group=group)
+            try:
+                await wait_for(group)
+            except ValueError as error:
+                results.append(str(error))
+
+    def thread():
+        try:
+            asyncio.run(wait())
+        except BaseException as error:
+            results.append(error)
+        GLib.idle_add(loop.quit)
+
+    GLib.idle_add(lambda: threading.Thread(target=thread).start())
+    loop.run()
+    equal(results, ['no such thing'] * 2)
 
 
 @test('/python-group/await-any')
@@ -171,6 +322,29 @@ def _():
         os.kill(os.getpid(), signal.SIGINT)
 
     equal(QTask.run_until_complete(wait()), 'interrupted')
+
+
+@test('/python-group/cancelled-coroutine-cancels')
+def _():
+    group = new_group()
+    task = QTask.Task()
+    group.add(task)
+    seen = []
+
+    async def wait(wait_for):
+        try:
+            await wait_for
+        except GLib.Error as error:
+            seen.append(error)
+            raise
+
+    for wait_for, cancels in ((group.wait_any(), False), (group, True)):
+        waiting = QTask.spawn(wait(wait_for))
+        waiting.cancel()
+        finish(waiting)
+        is_error(seen.pop(), Gio.IOErrorEnum.CANCELLED)
+        equal(group.is_cancelled(), cancels)
+    task.complete()
 
 
 @test('/python-group/wait-blocks')

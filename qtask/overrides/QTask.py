@@ -117,10 +117,35 @@ def _release_frames(exception, seen):
             _release_frames(inner, seen)
 
 
+class _Failures:
+    """What the functions of the tasks of a group raised, for whoever awaits the group.
+
+    A wait ends with the error of the task that was the first to fail, or to complete. A
+    task goes after it has completed; once one has gone that failed, whatever fails after
+    that is not the first, and not kept.
+    """
+
+    __slots__ = ('raised', 'is_decided')
+
+    def __init__(self):
+        # By what it is for C, the first of those that are alike: exception and traceback
+        self.raised = {}
+        self.is_decided = False
+
+    def note(self, outcome):
+        if not self.is_decided:
+            self.raised.setdefault(outcome.identity, (outcome.exception, outcome.traceback))
+
+    def find(self, error):
+        """What an error of C was in Python, or the error."""
+        exception, tb = self.raised.get(_identify(error), (error, None))
+        return exception.with_traceback(tb)
+
+
 class _Outcome:
     """What a Python worker gave."""
 
-    __slots__ = ('value', 'exception', 'traceback', 'identity', 'report')
+    __slots__ = ('value', 'exception', 'traceback', 'identity', 'report', 'failures')
 
     def __init__(self, report=False):
         self.value = None
@@ -130,6 +155,8 @@ class _Outcome:
         self.identity = None
         # Whether somebody has yet to hear of self.exception.
         self.report = report
+        # Those of the group of the task
+        self.failures = None
 
     def fail(self, exception):
         """Keep an exception; returns it as a GLib.Error for the library."""
@@ -144,12 +171,24 @@ class _Outcome:
         self.identity = _identify(error)
         self.traceback = tb
         self.exception = exception.with_traceback(tb)
+        if self.failures is not None:
+            self.failures.note(self)
         return error
+
+    def join(self, failures):
+        """The task is in a group now, and whoever awaits that hears of its exception."""
+        self.report = False
+        self.failures = failures
+        # Which is set last
+        if self.exception is not None:
+            failures.note(self)
 
     def get(self, task):
         return self.value
 
     def __del__(self):
+        if self.failures is not None and self.exception is not None:
+            self.failures.is_decided = True
         # Python prints what a finalizer raises, with its traceback. Nobody is
         # told of a stop that somebody asked for.
         if self.report and self.exception is not None and self.identity[:2] != _CANCELLED:
@@ -801,31 +840,54 @@ class TaskGroup(QTask.TaskGroup):
         print([task.result() for task in tasks])
     """
 
+    def _get_failures(self):
+        return self.__dict__.setdefault('_failures', _Failures())
+
+    def add(self, task):
+        """Add a task, best before it is started; raises GLib.Error if the group does not
+        take it. Whoever awaits the group hears of what the task fails with."""
+        added = super().add(task)
+        task._get_outcome().join(self._get_failures())
+        return added
+
     def _wait(self, mode, cancels):
+        def finish(result):
+            # Not raised, as what interrupts the wait is
+            try:
+                self.wait_finish(result)
+            except GLib.Error as error:
+                return error
+
         cancellable = Gio.Cancellable()
         try:
-            yield from _wait(functools.partial(self.wait_async, mode, cancellable),
-                             self.wait_finish)
-        except GLib.Error:
-            raise
+            error = yield from _wait(functools.partial(self.wait_async, mode, cancellable), finish)
         except BaseException:
             cancellable.cancel()
             if cancels:
                 self.cancel()
             raise
+        if error is None:
+            return
+        try:
+            raise self._get_failures().find(error)
+        finally:
+            # The exception refers to this frame now.
+            del self, error, finish
 
     def __await__(self):
         """Wait until all tasks have completed, those that are added meanwhile as well;
-        raises the first error as GLib.Error.
+        raises what the first of them that failed did: the exception of its function, with
+        its traceback, or GLib.Error if there is none.
 
-        An interrupted wait (the awaiting asyncio task is cancelled; or Control-C)
-        cancels the group.
+        An interrupted wait (the awaiting asyncio task is cancelled, or that of spawn();
+        or Control-C) cancels the group.
         """
         return self._wait(QTask.TaskGroupWaitMode.ALL, True)
 
     async def wait_any(self):
-        """Wait until one task has completed, which may have been before; raises its error
-        as GLib.Error. The others go on, whatever becomes of the wait."""
+        """Wait until one task has completed, which may have been before; raises what it
+        failed with, as awaiting the group does. The others go on, whatever becomes of
+        the wait."""
         await _Any(self)
 
 
@@ -922,7 +984,8 @@ def run(func, *args, pool=None, name=None, priority=None, cancellable=None, time
                      priority, cancellable, timeout, return_on_cancel, progress, group)
 
     # An error of a task in a group is heard of by whoever awaits that.
-    outcome = task._outcome = _Outcome(report=group is None)
+    outcome = task._get_outcome()
+    outcome.report = group is None
     job = functools.partial(_call, True, outcome,
                             functools.partial(contextvars.copy_context().run, func, *args))
     if pool is None:
@@ -1014,7 +1077,8 @@ def spawn(awaitable):
             task.set_error(outcome.fail(exception))
         # What ends the program does so, here.
         ends = isinstance(exception, (SystemExit, KeyboardInterrupt))
-        outcome.report = not ends
+        if ends:
+            outcome.report = False
         task.complete()
         try:
             if ends:
