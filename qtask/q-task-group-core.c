@@ -117,23 +117,12 @@ q_task_group_core_list (QTaskGroupCore *core,
 
 /* Cancelling */
 
-/* Cancels all that have no outcome, but for @failed, which is the reason of it. */
-void
-q_task_group_core_cancel (QTaskGroupCore *core,
-                          QTask *failed)
+/* Cancels all that have no outcome, but for @failed. */
+static void
+cancel_members (QTaskGroupCore *core,
+                QTask *failed)
 {
-  g_autoptr (GPtrArray) members = NULL;
-  gboolean was_cancelled;
-
-  g_mutex_lock (&core->lock);
-  was_cancelled = core->is_cancelled;
-  core->is_cancelled = TRUE;
-  g_mutex_unlock (&core->lock);
-
-  if (was_cancelled)
-    return;
-
-  members = q_task_group_core_list (core, FALSE);
+  g_autoptr (GPtrArray) members = q_task_group_core_list (core, FALSE);
 
   /* Those in a queue first: else they would get the threads of those that end. */
   for (guint i = 0; i < members->len; i++)
@@ -151,6 +140,41 @@ q_task_group_core_cancel (QTaskGroupCore *core,
       if (task != failed)
         q_task_cancel (task);
     }
+}
+
+/* Cancels the group, but for @failed, which is the reason of it, and has the owner told. */
+void
+q_task_group_core_cancel (QTaskGroupCore *core,
+                          QTask *failed)
+{
+  gboolean was_cancelled;
+
+  g_mutex_lock (&core->lock);
+  was_cancelled = core->is_cancelled;
+  core->is_cancelled = TRUE;
+  core->tells_cancelled |= !was_cancelled;
+  g_mutex_unlock (&core->lock);
+
+  if (was_cancelled)
+    return;
+
+  cancel_members (core, failed);
+  q_task_group_core_serve_soon (core);
+}
+
+/* The group goes: there is nobody to be told. */
+void
+q_task_group_core_drop (QTaskGroupCore *core)
+{
+  gboolean was_cancelled;
+
+  g_mutex_lock (&core->lock);
+  was_cancelled = core->is_cancelled;
+  core->is_closed = core->is_cancelled = TRUE;
+  g_mutex_unlock (&core->lock);
+
+  if (!was_cancelled && !q_task_is_forked (NULL))
+    cancel_members (core, NULL);
 }
 
 /* Cancels the others, if @failed, or another one, has failed and they are to be. */

@@ -287,21 +287,32 @@ q_task_group_core_flush_progress (QTaskGroupCore *core)
 
 /* What other threads leave for the owner */
 
+/* With the lock held: whether there is something. */
+gboolean
+q_task_group_core_is_to_serve_locked (QTaskGroupCore *core)
+{
+  return core->pending != NULL || core->tells_closed || core->tells_cancelled;
+}
+
 /* Does what other threads left for the owner. */
 void
 q_task_group_core_serve (QTaskGroupCore *core)
 {
   g_autoptr (QTaskGroup) group = NULL;
+  gboolean is_to_serve;
   gboolean has_pending;
   gboolean tells_closed;
+  gboolean tells_cancelled;
 
   g_mutex_lock (&core->lock);
+  is_to_serve = q_task_group_core_is_to_serve_locked (core);
   has_pending = core->pending != NULL;
   tells_closed = core->tells_closed;
-  core->tells_closed = FALSE;
+  tells_cancelled = core->tells_cancelled;
+  core->tells_closed = core->tells_cancelled = FALSE;
   g_mutex_unlock (&core->lock);
 
-  if (!has_pending && !tells_closed)
+  if (!is_to_serve)
     return;
 
   group = g_weak_ref_get (&core->group);
@@ -318,6 +329,8 @@ q_task_group_core_serve (QTaskGroupCore *core)
     }
   if (tells_closed)
     q_task_group_notify (group, Q_TASK_GROUP_PROP_IS_CLOSED);
+  if (tells_cancelled)
+    q_task_group_notify (group, Q_TASK_GROUP_PROP_IS_CANCELLED);
 }
 
 static void
@@ -359,4 +372,20 @@ q_task_group_core_tell_owner (QTaskGroupCore *core)
   q_task_group_core_ref (core);
   core->delivery.func = told;
   q_task_dispatch_deliver (core->dispatch, &core->delivery.node, G_PRIORITY_DEFAULT);
+}
+
+/* Has what the caller has left for the owner done, here if that is who calls. */
+void
+q_task_group_core_serve_soon (QTaskGroupCore *core)
+{
+  QTaskOwnership ownership = q_task_dispatch_acquire (core->dispatch, core->thread_id);
+
+  if (ownership == Q_TASK_OWNER_NOT)
+    {
+      q_task_group_core_tell_owner (core);
+      return;
+    }
+
+  q_task_group_core_serve (core);
+  q_task_dispatch_release (core->dispatch, ownership);
 }

@@ -49,6 +49,7 @@ typedef enum {
   Q_TASK_GROUP_PROP_FLAGS,
   Q_TASK_GROUP_PROP_PROGRESS,
   Q_TASK_GROUP_PROP_IS_CLOSED,
+  Q_TASK_GROUP_PROP_IS_CANCELLED,
   Q_TASK_GROUP_PROP_N_ITEMS,
   Q_TASK_GROUP_N_PROPS
 } QTaskGroupProp;
@@ -81,6 +82,7 @@ struct _QTaskGroupCore
   QTaskMember    *pending;       /* to be listed */
   QTaskMember    *pending_last;
   gboolean        tells_closed;
+  gboolean        tells_cancelled;
   gboolean        is_told;       /* the delivery is on its way */
   QTaskDelivery   delivery;
   gboolean        is_timed;      /* the timer is set */
@@ -106,6 +108,7 @@ GPtrArray      *q_task_group_core_list      (QTaskGroupCore     *core,
                                              gboolean            with_fixed);
 void            q_task_group_core_cancel    (QTaskGroupCore     *core,
                                              QTask              *failed);
+void            q_task_group_core_drop      (QTaskGroupCore     *core);
 void            q_task_group_core_cancel_on_error (QTaskGroupCore *core,
                                              QTask              *failed);
 QTaskMember    *q_task_member_new           (QTaskGroupCore     *core,
@@ -122,7 +125,9 @@ void            q_task_group_list_remove    (QTaskGroup         *group,
 void            q_task_group_list_add_pending_locked (QTaskMember *member);
 void            q_task_group_list_drop_pending (QTaskGroupCore  *core);
 void            q_task_group_core_serve     (QTaskGroupCore     *core);
+gboolean        q_task_group_core_is_to_serve_locked (QTaskGroupCore *core);
 void            q_task_group_core_tell_owner (QTaskGroupCore    *core);
+void            q_task_group_core_serve_soon (QTaskGroupCore    *core);
 void            q_task_group_core_progress_changed (QTaskGroupCore *core);
 gint64          q_task_group_core_get_due   (QTaskGroupCore     *core);
 void            q_task_group_core_flush_progress (QTaskGroupCore *core);

@@ -598,7 +598,8 @@ block_until_over (GroupBlock *block,
       /* What has come meanwhile is not missed. */
       again = get_block_state (block) != WAIT_ON ||
               g_cancellable_is_cancelled (block->cancellable) ||
-              (block->is_owner && (core->woken != NULL || core->pending != NULL));
+              (block->is_owner &&
+               (core->woken != NULL || q_task_group_core_is_to_serve_locked (core)));
 
       if (!again)
         {

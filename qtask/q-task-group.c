@@ -64,17 +64,6 @@ q_task_group_notify (QTaskGroup *group,
 }
 
 static void
-drop (QTaskGroupCore *core)
-{
-  g_mutex_lock (&core->lock);
-  core->is_closed = TRUE;
-  g_mutex_unlock (&core->lock);
-
-  if (!q_task_is_forked (NULL))
-    q_task_group_core_cancel (core, NULL);
-}
-
-static void
 q_task_group_dispose (GObject *object)
 {
   QTaskGroupCore *core = Q_TASK_GROUP (object)->core;
@@ -88,7 +77,7 @@ q_task_group_dispose (GObject *object)
       /* What is connected to it is released where it lives. */
       if (ownership == Q_TASK_OWNER_NOT)
         {
-          drop (core);
+          q_task_group_core_drop (core);
           q_task_release_object (g_object_ref (object), core->dispatch, G_PRIORITY_DEFAULT);
           return;
         }
@@ -106,7 +95,7 @@ q_task_group_finalize (GObject *object)
   QTaskGroup *group = Q_TASK_GROUP (object);
   QTaskGroupCore *core = group->core;
 
-  drop (core);
+  q_task_group_core_drop (core);
 
   q_task_group_core_forget_members (core);
 
@@ -138,6 +127,10 @@ q_task_group_get_property (GObject *object,
 
     case Q_TASK_GROUP_PROP_IS_CLOSED:
       g_value_set_boolean (value, q_task_group_is_closed (group));
+      break;
+
+    case Q_TASK_GROUP_PROP_IS_CANCELLED:
+      g_value_set_boolean (value, q_task_group_is_cancelled (group));
       break;
 
     case Q_TASK_GROUP_PROP_N_ITEMS:
@@ -215,6 +208,18 @@ q_task_group_class_init (QTaskGroupClass *klass)
    */
   props[Q_TASK_GROUP_PROP_IS_CLOSED] =
     g_param_spec_boolean ("is-closed", NULL, NULL, FALSE,
+                          G_PARAM_READABLE | G_PARAM_STATIC_STRINGS);
+
+  /**
+   * QTaskGroup:is-cancelled: (getter is_cancelled)
+   *
+   * Whether the group was cancelled, by [method@QTask.TaskGroup.cancel] or by an error of one of
+   * its tasks.
+   *
+   * Since: 1.0
+   */
+  props[Q_TASK_GROUP_PROP_IS_CANCELLED] =
+    g_param_spec_boolean ("is-cancelled", NULL, NULL, FALSE,
                           G_PARAM_READABLE | G_PARAM_STATIC_STRINGS);
 
   /**
@@ -335,7 +340,7 @@ q_task_group_is_closed (QTaskGroup *group)
 }
 
 /**
- * q_task_group_is_cancelled:
+ * q_task_group_is_cancelled: (get-property is-cancelled)
  * @group: a group
  *
  * Gets whether the group was cancelled, by [method@QTask.TaskGroup.cancel] or by an error of one

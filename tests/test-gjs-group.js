@@ -50,7 +50,9 @@ test('/gjs/group/awaited', async () => {
     const group = QTask.TaskGroup.new(QTask.TaskGroupFlags.CANCEL_ON_ERROR);
     const tasks = [1, 2, 3].map(() => new QTask.Task());
     const seen = [];
+    const cancelled = [];
 
+    group.connect('notify::is-cancelled', () => cancelled.push(group.isCancelled));
     for (const task of tasks)
         group.add(task);
 
@@ -70,7 +72,8 @@ test('/gjs/group/awaited', async () => {
         Gio.IOErrorEnum, Gio.IOErrorEnum.BUSY, 'busy');
     tasks[2].get_stop_cancellable().connect(() => tasks[2].return_error_if_cancelled());
     await waited;
-    equal(group.is_cancelled(), true);
+    equal(group.is_cancelled, true);
+    equal(cancelled.join(), 'true');
     equal(tasks[2].is_cancelled(), true);
     equal(group.progress, 1);
     equal(seen.at(-1), 1);

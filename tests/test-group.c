@@ -254,25 +254,136 @@ test_properties (void)
   QTaskGroupFlags flags;
   double progress;
   gboolean is_closed;
+  gboolean is_cancelled;
   guint n_items;
   int n_notifies = 0;
+  int n_cancelled = 0;
 
   g_signal_connect_swapped (group, "notify::is-closed", G_CALLBACK (g_atomic_int_inc), &n_notifies);
-  g_object_get (group, "flags", &flags, "progress", &progress, "is-closed", &is_closed, "n-items",
-                &n_items, NULL);
+  g_signal_connect_swapped (group, "notify::is-cancelled", G_CALLBACK (g_atomic_int_inc), &n_cancelled);
+  g_object_get (group, "flags", &flags, "progress", &progress, "is-closed", &is_closed,
+                "is-cancelled", &is_cancelled, "n-items", &n_items, NULL);
   g_assert_cmpint (flags, ==, Q_TASK_GROUP_CANCEL_ON_ERROR | Q_TASK_GROUP_KEEP_COMPLETED);
   g_assert_cmpint (q_task_group_get_flags (group), ==, flags);
   g_assert_cmpfloat (progress, ==, 0.0);
   g_assert_false (is_closed);
   g_assert_cmpuint (n_items, ==, 0);
   g_assert_false (q_task_group_is_cancelled (group));
+  g_assert_false (is_cancelled);
 
   q_task_group_close (group);
   q_task_group_close (group);
   g_object_get (group, "is-closed", &is_closed, NULL);
   g_assert_true (is_closed);
   g_assert_cmpint (n_notifies, ==, 1);
+  g_assert_cmpint (n_cancelled, ==, 0);
+
+  q_task_group_cancel (group);
+  q_task_group_cancel (group);
+  g_object_get (group, "is-cancelled", &is_cancelled, NULL);
+  g_assert_true (is_cancelled);
+  g_assert_cmpint (n_notifies, ==, 1);
+  g_assert_cmpint (n_cancelled, ==, 1);
   g_assert_finalize_object (group);
+}
+
+/* Counts, in the thread it was made in, and looks whether what it tells is so. */
+typedef struct
+{
+  GThread *thread;
+  int n;
+} CancelNotify;
+
+static void
+cancel_notify_cb (GObject *group,
+                  GParamSpec *pspec G_GNUC_UNUSED,
+                  gpointer data)
+{
+  CancelNotify *notify = data;
+
+  g_assert_true (g_thread_self () == notify->thread);
+  g_assert_true (q_task_group_is_cancelled (Q_TASK_GROUP (group)));
+  notify->n++;
+}
+
+static void
+cancel_elsewhere (gpointer group,
+                  gpointer user_data G_GNUC_UNUSED)
+{
+  q_task_group_cancel (group);
+}
+
+static gboolean
+cancel_group_worker (QTask *task G_GNUC_UNUSED,
+                     gpointer group,
+                     GError **error G_GNUC_UNUSED)
+{
+  q_task_group_cancel (group);
+  return TRUE;
+}
+
+/* The owner hears of it, in its thread, whoever does it. */
+static void
+test_notify_cancelled (void)
+{
+  QTaskPool *pool = q_task_pool_new ("group", 2, 0);
+  CancelNotify notify = { .thread = g_thread_self () };
+  TestHold hold = TEST_HOLD_INIT;
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  QTask *tasks[2];
+
+  /* Another thread */
+  g_signal_connect (group, "notify::is-cancelled", G_CALLBACK (cancel_notify_cb), &notify);
+  test_in_thread (cancel_elsewhere, group);
+  g_assert_true (q_task_group_is_cancelled (group));
+  g_assert_cmpint (notify.n, ==, 0);
+  test_run_until (NULL, notify.n == 1);
+  g_assert_finalize_object (group);
+
+  /* A worker, while the owner waits */
+  group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  g_signal_connect (group, "notify::is-cancelled", G_CALLBACK (cancel_notify_cb), &notify);
+  tasks[0] = add_pushed (group, pool, test_stoppable_worker, &hold);
+  tasks[1] = add_new (group, NULL, NULL);
+  g_assert_true (q_task_pool_push (pool, tasks[1], cancel_group_worker, group, NULL, NULL));
+  g_assert_false (q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, NULL));
+  test_run_until (NULL, notify.n == 2);
+  g_assert_finalize_object (tasks[0]);
+  g_assert_finalize_object (tasks[1]);
+  g_assert_finalize_object (group);
+
+  /* An error in a worker */
+  group = q_task_group_new (Q_TASK_GROUP_CANCEL_ON_ERROR);
+  g_signal_connect (group, "notify::is-cancelled", G_CALLBACK (cancel_notify_cb), &notify);
+  tasks[0] = add_pushed (group, pool, fail_worker, (char *) "first");
+  test_run_until (NULL, notify.n == 3);
+  test_run_until (NULL, q_task_get_completed (tasks[0]));
+  g_assert_finalize_object (tasks[0]);
+
+  /* ... and of it once */
+  q_task_group_cancel (group);
+  test_run_pending (NULL);
+  g_assert_cmpint (notify.n, ==, 3);
+  g_assert_finalize_object (group);
+
+  /* An error that the owner sets */
+  group = q_task_group_new (Q_TASK_GROUP_CANCEL_ON_ERROR);
+  g_signal_connect (group, "notify::is-cancelled", G_CALLBACK (cancel_notify_cb), &notify);
+  tasks[0] = add_new (group, NULL, NULL);
+  q_task_set_new_error (tasks[0], G_IO_ERROR, G_IO_ERROR_BUSY, "first");
+  q_task_complete (tasks[0]);
+  g_assert_cmpint (notify.n, ==, 4);
+  g_assert_finalize_object (tasks[0]);
+
+  /* To drop it is not to cancel it. */
+  g_assert_finalize_object (group);
+  group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  g_signal_connect (group, "notify::is-cancelled", G_CALLBACK (cancel_notify_cb), &notify);
+  g_assert_finalize_object (group);
+  test_run_pending (NULL);
+  g_assert_cmpint (notify.n, ==, 4);
+
+  close_pool (pool);
 }
 
 /* Adding */
@@ -1858,6 +1969,13 @@ test_dropped_inside (void)
   q_task_group_close (group);
   g_assert_null (group);
   g_assert_null (weak);
+
+  weak = group = q_task_group_new (Q_TASK_GROUP_DEFAULT);
+  g_object_add_weak_pointer (weak, &weak);
+  g_signal_connect_swapped (group, "notify::is-cancelled", G_CALLBACK (drop_cb), &group);
+  q_task_group_cancel (group);
+  g_assert_null (group);
+  g_assert_null (weak);
 }
 
 static void
@@ -2282,6 +2400,7 @@ main (int argc,
   g_test_add_func ("/group/list-and-signals-agree", test_list_random);
   g_test_add_func ("/group/keeps-completed-tasks-if-asked-to", test_keep_completed);
   g_test_add_func ("/group/has-properties", test_properties);
+  g_test_add_func ("/group/tells-its-owner-that-it-was-cancelled", test_notify_cancelled);
   g_test_add_func ("/group/refuses-what-it-cannot-take", test_add_refused);
   g_test_add_func ("/group/takes-a-task-that-has-ended", test_add_ended);
   g_test_add_func ("/group/keeps-its-tasks-in-its-context", test_context_stays);

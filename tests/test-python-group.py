@@ -54,7 +54,7 @@ def _():
     is_error(raises(GLib.Error, new_group().add, task), Gio.IOErrorEnum.EXISTS)
     assert not group.is_closed()
     group.close()
-    assert group.props.is_closed
+    assert group.props.is_closed and not group.props.is_cancelled
     is_error(raises(GLib.Error, lambda: QTask.run(int, group=group)), QTask.TaskError.CLOSED)
     raises(TypeError, lambda: QTask.run(int, group=[]))
     task.complete()

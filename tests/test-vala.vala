@@ -551,6 +551,7 @@ class Tests {
 
     group.close ();
     assert_true (group.is_closed);
+    assert_false (group.is_cancelled);
     try {
       group.add (new QTask.Task (null, null));
       assert_not_reached ();
