@@ -36,8 +36,10 @@ list_changed (QTaskGroup *group,
 static gboolean
 is_to_list (QTaskMember *member)
 {
-  return (member->core->flags & Q_TASK_GROUP_KEEP_COMPLETED) != 0 ||
-         !g_atomic_int_get (&member->is_completed);
+  if ((member->core->flags & Q_TASK_GROUP_KEEP_COMPLETED) != 0)
+    return !member->is_cleared;
+
+  return !g_atomic_int_get (&member->is_completed);
 }
 
 static void
@@ -118,6 +120,59 @@ q_task_group_list_update (QTaskGroup *group)
   for (guint i = 0; others != NULL && i < others->len; i++)
     q_task_group_list_remove (group, others->pdata[i]);
   g_clear_pointer (&others, g_ptr_array_unref);
+}
+
+/* Whether the task before @iter has completed. */
+static gboolean
+is_completed_before (GSequenceIter *iter)
+{
+  QTaskMember *member = g_sequence_get (g_sequence_iter_prev (iter));
+
+  return g_atomic_int_get (&member->is_completed);
+}
+
+/* Takes what has completed off the list, a range at a time. What handlers do meanwhile is behind:
+ * they may add, and clear, too. */
+static void
+clear_completed (QTaskGroup *group)
+{
+  guint position = G_MAXUINT;
+
+  do
+    {
+      g_autoptr (GPtrArray) members = g_ptr_array_new_with_free_func ((GDestroyNotify) q_task_member_unref);
+      GSequenceIter *begin;
+      GSequenceIter *end;
+
+      position = MIN (position, (guint) g_sequence_get_length (group->list));
+      end = g_sequence_get_iter_at_pos (group->list, (int) position);
+      while (position > 0 && !is_completed_before (end))
+        {
+          end = g_sequence_iter_prev (end);
+          position--;
+        }
+
+      begin = end;
+      while (position > 0 && is_completed_before (begin))
+        {
+          QTaskMember *member;
+
+          begin = g_sequence_iter_prev (begin);
+          position--;
+          member = g_sequence_get (begin);
+          member->iter = NULL;
+          member->is_cleared = TRUE;
+          /* Dropped last: that may run code of the user. */
+          g_ptr_array_add (members, q_task_member_ref (member));
+        }
+
+      if (members->len > 0)
+        {
+          g_sequence_remove_range (begin, end);
+          list_changed (group, position, members->len, 0);
+        }
+    }
+  while (position > 0);
 }
 
 void
@@ -291,7 +346,7 @@ q_task_group_core_flush_progress (QTaskGroupCore *core)
 gboolean
 q_task_group_core_is_to_serve_locked (QTaskGroupCore *core)
 {
-  return core->pending != NULL || core->tells_closed || core->tells_cancelled;
+  return core->pending != NULL || core->tells_closed || core->tells_cancelled || core->clears;
 }
 
 /* Does what other threads left for the owner. */
@@ -303,13 +358,15 @@ q_task_group_core_serve (QTaskGroupCore *core)
   gboolean has_pending;
   gboolean tells_closed;
   gboolean tells_cancelled;
+  gboolean clears;
 
   g_mutex_lock (&core->lock);
   is_to_serve = q_task_group_core_is_to_serve_locked (core);
   has_pending = core->pending != NULL;
   tells_closed = core->tells_closed;
   tells_cancelled = core->tells_cancelled;
-  core->tells_closed = core->tells_cancelled = FALSE;
+  clears = core->clears;
+  core->tells_closed = core->tells_cancelled = core->clears = FALSE;
   g_mutex_unlock (&core->lock);
 
   if (!is_to_serve)
@@ -327,6 +384,8 @@ q_task_group_core_serve (QTaskGroupCore *core)
       q_task_group_list_update (group);
       q_task_group_core_progress_changed (core);
     }
+  if (clears)
+    clear_completed (group);
   if (tells_closed)
     q_task_group_notify (group, Q_TASK_GROUP_PROP_IS_CLOSED);
   if (tells_cancelled)

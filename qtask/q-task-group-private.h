@@ -27,6 +27,7 @@ struct _QTaskMember
   GError         *error;         /* of the outcome, while none has completed */
   gboolean        is_fixed;      /* it has its outcome */
   gboolean        is_completed;  /* read atomically */
+  gboolean        is_cleared;    /* off the list for good; by the owner */
   gboolean        is_pending;
   gboolean        is_woken;
   gboolean        is_watched;    /* its owner waits for it here */
@@ -83,6 +84,7 @@ struct _QTaskGroupCore
   QTaskMember    *pending_last;
   gboolean        tells_closed;
   gboolean        tells_cancelled;
+  gboolean        clears;        /* what has completed off the list */
   gboolean        is_told;       /* the delivery is on its way */
   QTaskDelivery   delivery;
   gboolean        is_timed;      /* the timer is set */

@@ -37,7 +37,8 @@
  *
  * It is a [iface@Gio.ListModel] of its tasks, for a `GtkListView` to show: tasks come and go, one
  * by one, in the owner's main loop, a completed one after its callback, unless the group keeps
- * them with %Q_TASK_GROUP_KEEP_COMPLETED. The list is for the owner.
+ * them with %Q_TASK_GROUP_KEEP_COMPLETED, until [method@QTask.TaskGroup.clear_completed]. The list
+ * is for the owner.
  *
  * Dropping the last reference to a group cancels those of its tasks that have not completed, and
  * waits for nobody: their callbacks come as ever. Somebody who waits for the group keeps it
@@ -437,4 +438,43 @@ q_task_group_close (QTaskGroup *group)
     {
       q_task_group_core_tell_owner (core);
     }
+}
+
+/**
+ * q_task_group_clear_completed:
+ * @group: a group
+ *
+ * Takes the tasks that have completed off the list, where %Q_TASK_GROUP_KEEP_COMPLETED keeps
+ * them, and drops what the group has of them: for a button that clears what is finished. A task
+ * whose callback runs has not completed yet.
+ *
+ * Nothing else changes: what has completed counts for the progress as before, which so never
+ * goes back, and an error of it still is that of the group.
+ *
+ * Called by another thread than the owner, it takes off what has completed by then when the
+ * owner's main loop comes to that.
+ *
+ * May be called from any thread.
+ *
+ * Since: 1.0
+ */
+void
+q_task_group_clear_completed (QTaskGroup *group)
+{
+  g_autoptr (QTaskGroup) hold = NULL;
+  QTaskGroupCore *core;
+
+  g_return_if_fail (Q_IS_TASK_GROUP (group));
+
+  if (q_task_is_forked (NULL))
+    return;
+
+  hold = g_object_ref (group);
+  core = group->core;
+
+  g_mutex_lock (&core->lock);
+  core->clears = TRUE;
+  g_mutex_unlock (&core->lock);
+
+  q_task_group_core_serve_soon (core);
 }

@@ -24,7 +24,8 @@ G_DECLARE_FINAL_TYPE (QTaskGroup, q_task_group, Q, TASK_GROUP, GObject)
  *   completed leaves the list
  * @Q_TASK_GROUP_CANCEL_ON_ERROR: the first task that ends with an error has the group
  *   cancelled
- * @Q_TASK_GROUP_KEEP_COMPLETED: tasks stay in the list when they have completed
+ * @Q_TASK_GROUP_KEEP_COMPLETED: tasks stay in the list when they have completed, until
+ *   [method@QTask.TaskGroup.clear_completed]
  *
  * How a group behaves.
  *
@@ -51,40 +52,42 @@ typedef enum {
 } QTaskGroupWaitMode;
 
 Q_TASK_AVAILABLE_IN_1_0
-QTaskGroup      *q_task_group_new          (QTaskGroupFlags       flags);
+QTaskGroup      *q_task_group_new             (QTaskGroupFlags       flags);
 
 Q_TASK_AVAILABLE_IN_1_0
-QTaskGroupFlags  q_task_group_get_flags    (QTaskGroup           *group);
+QTaskGroupFlags  q_task_group_get_flags       (QTaskGroup           *group);
 Q_TASK_AVAILABLE_IN_1_0
-double           q_task_group_get_progress (QTaskGroup           *group);
+double           q_task_group_get_progress    (QTaskGroup           *group);
 Q_TASK_AVAILABLE_IN_1_0
-gboolean         q_task_group_is_closed    (QTaskGroup           *group);
+gboolean         q_task_group_is_closed       (QTaskGroup           *group);
 Q_TASK_AVAILABLE_IN_1_0
-gboolean         q_task_group_is_cancelled (QTaskGroup           *group);
+gboolean         q_task_group_is_cancelled    (QTaskGroup           *group);
 
 Q_TASK_AVAILABLE_IN_1_0
-gboolean         q_task_group_add          (QTaskGroup           *group,
-                                            QTask                *task,
-                                            GError              **error);
+gboolean         q_task_group_add             (QTaskGroup           *group,
+                                               QTask                *task,
+                                               GError              **error);
 Q_TASK_AVAILABLE_IN_1_0
-void             q_task_group_cancel       (QTaskGroup           *group);
+void             q_task_group_cancel          (QTaskGroup           *group);
 Q_TASK_AVAILABLE_IN_1_0
-void             q_task_group_close        (QTaskGroup           *group);
+void             q_task_group_close           (QTaskGroup           *group);
+Q_TASK_AVAILABLE_IN_1_0
+void             q_task_group_clear_completed (QTaskGroup           *group);
 
 Q_TASK_AVAILABLE_IN_1_0
-gboolean         q_task_group_wait         (QTaskGroup           *group,
-                                            QTaskGroupWaitMode    mode,
-                                            GCancellable         *cancellable,
-                                            GError              **error);
+gboolean         q_task_group_wait            (QTaskGroup           *group,
+                                               QTaskGroupWaitMode    mode,
+                                               GCancellable         *cancellable,
+                                               GError              **error);
 Q_TASK_AVAILABLE_IN_1_0
-void             q_task_group_wait_async   (QTaskGroup           *group,
-                                            QTaskGroupWaitMode    mode,
-                                            GCancellable         *cancellable,
-                                            GAsyncReadyCallback   callback,
-                                            gpointer              user_data);
+void             q_task_group_wait_async      (QTaskGroup           *group,
+                                               QTaskGroupWaitMode    mode,
+                                               GCancellable         *cancellable,
+                                               GAsyncReadyCallback   callback,
+                                               gpointer              user_data);
 Q_TASK_AVAILABLE_IN_1_0
-gboolean         q_task_group_wait_finish  (QTaskGroup           *group,
-                                            GAsyncResult         *result,
-                                            GError              **error);
+gboolean         q_task_group_wait_finish     (QTaskGroup           *group,
+                                               GAsyncResult         *result,
+                                               GError              **error);
 
 G_END_DECLS

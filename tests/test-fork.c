@@ -246,6 +246,7 @@ test_group (void)
         }
       q_task_group_close (group);
       child_check (!q_task_group_is_closed (group));
+      q_task_group_clear_completed (group);
       q_task_group_cancel (group);
       child_check (!q_task_group_is_cancelled (group));
       child_check (!q_task_pool_parallel_for (family.pool, 10, 1, never_called, NULL, NULL, &error));

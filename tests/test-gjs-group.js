@@ -32,6 +32,23 @@ test('/gjs/group/list', () => {
     equal(changes.join(' '), '0,0,1 1,0,1 0,1,0 0,1,0');
 });
 
+test('/gjs/group/clears', () => {
+    const group = new QTask.TaskGroup({flags: QTask.TaskGroupFlags.KEEP_COMPLETED});
+    const tasks = [1, 2, 3].map(() => new QTask.Task());
+    const changes = [];
+
+    for (const task of tasks)
+        group.add(task);
+    group.connect('items-changed', (model, ...change) => changes.push(change.join()));
+    tasks[0].complete();
+    tasks[2].complete();
+    equal(group.get_n_items(), 3);
+    group.clear_completed();
+    equal(changes.join(' '), '2,1,0 0,1,0');
+    equal(group.get_item(0), tasks[1]);
+    tasks[1].complete();
+});
+
 test('/gjs/group/refuses', async () => {
     const group = QTask.TaskGroup.new(QTask.TaskGroupFlags.DEFAULT);
     const other = QTask.TaskGroup.new(QTask.TaskGroupFlags.DEFAULT);

@@ -247,6 +247,229 @@ test_keep_completed (void)
   g_assert_finalize_object (second);
 }
 
+/* Completes those tasks whose letter is x, and checks that the list has the others. */
+static void
+check_cleared (const char *pattern,
+               guint n_signals)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_KEEP_COMPLETED);
+  gsize n = strlen (pattern);
+  g_autoptr (GPtrArray) tasks = g_ptr_array_new_with_free_func (g_object_unref);
+  gsize n_left = 0;
+  Mirror mirror;
+
+  mirror_init (&mirror, group);
+  for (gsize i = 0; i < n; i++)
+    {
+      g_ptr_array_add (tasks, add_new (group, NULL, NULL));
+      if (pattern[i] == 'x')
+        q_task_complete (tasks->pdata[i]);
+    }
+  g_assert_cmpuint (mirror.items->len, ==, n);
+  mirror.n_signals = mirror.n_notifies = 0;
+
+  q_task_group_clear_completed (group);
+  g_assert_cmpuint (mirror.n_signals, ==, n_signals);
+  mirror_check (&mirror);
+
+  for (gsize i = 0; i < n; i++)
+    if (pattern[i] != 'x')
+      g_assert_true (mirror.items->pdata[n_left++] == tasks->pdata[i]);
+  g_assert_cmpuint (mirror.items->len, ==, n_left);
+
+  q_task_group_clear_completed (group);
+  g_assert_cmpuint (mirror.n_signals, ==, n_signals);
+
+  mirror_clear (&mirror);
+  g_assert_finalize_object (group);
+}
+
+static void
+test_clear_completed (void)
+{
+  check_cleared ("", 0);
+  check_cleared ("..", 0);
+  check_cleared ("xxx", 1);
+  check_cleared ("x..", 1);
+  check_cleared ("..x", 1);
+  check_cleared ("xx.x.xxx", 3);
+  check_cleared (".x.x.", 2);
+}
+
+/* It is only the list that changes. */
+static void
+test_clear_is_of_the_list (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_KEEP_COMPLETED);
+  QTask *failed = add_new (group, NULL, NULL);
+  QTask *other = add_new (group, NULL, NULL);
+  g_autoptr (GError) error = NULL;
+  int n_progress = 0;
+
+  q_task_set_new_error (failed, G_IO_ERROR, G_IO_ERROR_BUSY, "first");
+  q_task_complete (failed);
+  g_assert_cmpfloat (q_task_group_get_progress (group), ==, 0.5);
+
+  test_run_pending (NULL);
+  g_signal_connect_swapped (group, "notify::progress", G_CALLBACK (g_atomic_int_inc), &n_progress);
+  q_task_group_clear_completed (group);
+  g_assert_finalize_object (failed);
+  g_assert_cmpuint (g_list_model_get_n_items (G_LIST_MODEL (group)), ==, 1);
+  g_assert_cmpfloat (q_task_group_get_progress (group), ==, 0.5);
+  g_assert_cmpint (n_progress, ==, 0);
+
+  g_assert_false (q_task_group_wait (group, Q_TASK_GROUP_ANY, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_clear_error (&error);
+
+  q_task_complete (other);
+  g_assert_cmpfloat (q_task_group_get_progress (group), ==, 1.0);
+  q_task_group_clear_completed (group);
+  g_assert_finalize_object (other);
+
+  g_assert_false (q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, &error));
+  g_assert_error (error, G_IO_ERROR, G_IO_ERROR_BUSY);
+  g_assert_finalize_object (group);
+}
+
+static void
+clear_cb (QTask *task G_GNUC_UNUSED,
+          gpointer group)
+{
+  q_task_group_clear_completed (group);
+}
+
+static void
+clear_elsewhere (gpointer group,
+                 gpointer user_data G_GNUC_UNUSED)
+{
+  q_task_group_clear_completed (group);
+}
+
+/* On each change: completes what is left, clears it, and adds one, up to a number. */
+typedef struct
+{
+  GPtrArray *tasks;
+  guint n_to_add;
+} Meddler;
+
+static void
+meddle_cb (QTaskGroup *group,
+           guint position G_GNUC_UNUSED,
+           guint n_removed,
+           guint n_added G_GNUC_UNUSED,
+           gpointer data)
+{
+  Meddler *meddler = data;
+
+  if (n_removed == 0 || meddler->n_to_add == 0)
+    return;
+
+  meddler->n_to_add--;
+  for (guint i = 0; i < meddler->tasks->len; i++)
+    if (q_task_poll (meddler->tasks->pdata[i]) == Q_TASK_STATE_NEW)
+      {
+        q_task_complete (meddler->tasks->pdata[i]);
+        break;
+      }
+  g_ptr_array_add (meddler->tasks, add_new (group, NULL, NULL));
+  q_task_group_clear_completed (group);
+}
+
+static void
+test_clear_in_callbacks (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_KEEP_COMPLETED);
+  QTask *task = add_new (group, clear_cb, group);
+  Meddler meddler = { g_ptr_array_new_with_free_func (g_object_unref), 3 };
+  Mirror mirror;
+
+  mirror_init (&mirror, group);
+  g_ptr_array_add (mirror.items, g_object_ref (task));
+
+  /* Whose callback runs has not completed. */
+  q_task_complete (task);
+  g_assert_cmpuint (mirror.items->len, ==, 1);
+  q_task_group_clear_completed (group);
+  g_assert_cmpuint (mirror.items->len, ==, 0);
+  g_assert_finalize_object (task);
+
+  /* While it lists, after the mirror has seen it */
+  for (guint i = 0; i < 8; i++)
+    {
+      g_ptr_array_add (meddler.tasks, add_new (group, NULL, NULL));
+      if (i % 2 == 0)
+        q_task_complete (meddler.tasks->pdata[i]);
+    }
+  g_signal_connect (group, "items-changed", G_CALLBACK (meddle_cb), &meddler);
+  q_task_group_clear_completed (group);
+
+  /* Of 11 there were completed 4 before, 3 meanwhile. */
+  g_assert_cmpuint (meddler.n_to_add, ==, 0);
+  g_assert_cmpuint (mirror.items->len, ==, 4);
+  for (guint i = 0; i < mirror.items->len; i++)
+    g_assert_cmpint (q_task_poll (mirror.items->pdata[i]), ==, Q_TASK_STATE_NEW);
+
+  mirror_clear (&mirror);
+  g_assert_finalize_object (group);
+  g_ptr_array_unref (meddler.tasks);
+}
+
+static void
+test_clear_elsewhere (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_KEEP_COMPLETED);
+  QTask *tasks[] = { add_new (group, NULL, NULL), add_new (group, NULL, NULL) };
+  Mirror mirror;
+
+  mirror_init (&mirror, group);
+  g_ptr_array_add (mirror.items, g_object_ref (tasks[0]));
+  g_ptr_array_add (mirror.items, g_object_ref (tasks[1]));
+
+  q_task_complete (tasks[0]);
+  test_in_thread (clear_elsewhere, group);
+  g_assert_cmpuint (mirror.items->len, ==, 2);
+  q_task_complete (tasks[1]);
+  test_run_until (NULL, mirror.items->len == 0);
+  g_assert_cmpuint (mirror.n_signals, ==, 1);
+  g_assert_finalize_object (tasks[0]);
+  g_assert_finalize_object (tasks[1]);
+
+  mirror_clear (&mirror);
+  g_assert_finalize_object (group);
+}
+
+/* What another thread completes is noted for the owner to look at. */
+static void
+run_sync_elsewhere (gpointer task,
+                    gpointer user_data G_GNUC_UNUSED)
+{
+  q_task_run_in_thread_sync (task, test_empty_worker, NULL, NULL);
+}
+
+static void
+test_clear_completed_elsewhere (void)
+{
+  QTaskGroup *group = q_task_group_new (Q_TASK_GROUP_KEEP_COMPLETED);
+  QTask *task = add_new (group, NULL, NULL);
+  Mirror mirror;
+
+  mirror_init (&mirror, group);
+  g_ptr_array_add (mirror.items, g_object_ref (task));
+
+  test_in_thread (run_sync_elsewhere, task);
+  g_assert_true (q_task_get_completed (task));
+  q_task_group_clear_completed (group);
+  g_assert_cmpuint (mirror.items->len, ==, 0);
+  test_run_pending (NULL);
+  g_assert_cmpuint (mirror.items->len, ==, 0);
+  g_assert_cmpuint (mirror.n_signals, ==, 1);
+  g_assert_finalize_object (task);
+
+  mirror_clear (&mirror);
+  g_assert_finalize_object (group);
+}
+
 static void
 test_properties (void)
 {
@@ -2325,6 +2548,8 @@ random_worker (QTask *task,
     q_task_group_cancel (group);
   else if (dice < 5)
     return fail_worker (task, (gpointer) "dice", error);
+  else if (dice < 10)
+    q_task_group_clear_completed (group);
   else if (dice < 20)
     {
       g_autoptr (QTask) part = q_task_new (NULL, NULL, NULL, NULL);
@@ -2351,8 +2576,8 @@ test_storm (void)
 
   for (guint round = 0; round < n_rounds; round++)
     {
-      QTaskGroup *group = q_task_group_new (round % 2 ? Q_TASK_GROUP_CANCEL_ON_ERROR
-                                                      : Q_TASK_GROUP_DEFAULT);
+      QTaskGroup *group = q_task_group_new ((round % 2 ? Q_TASK_GROUP_CANCEL_ON_ERROR : 0) |
+                                            (round % 5 ? 0 : Q_TASK_GROUP_KEEP_COMPLETED));
       guint n_completed = 0;
       Mirror mirror;
       GThread *waiter = NULL;
@@ -2381,6 +2606,7 @@ test_storm (void)
       g_clear_error (&self.error);
       q_task_group_wait (group, Q_TASK_GROUP_ALL, NULL, NULL);
       test_run_pending (NULL);
+      q_task_group_clear_completed (group);
       g_assert_cmpuint (g_list_model_get_n_items (G_LIST_MODEL (group)), ==, 0);
       mirror_clear (&mirror);
       g_object_unref (group);
@@ -2399,6 +2625,11 @@ main (int argc,
   g_test_add_func ("/group/lists-tasks-as-they-come-and-go", test_list);
   g_test_add_func ("/group/list-and-signals-agree", test_list_random);
   g_test_add_func ("/group/keeps-completed-tasks-if-asked-to", test_keep_completed);
+  g_test_add_func ("/group/clears-completed-tasks", test_clear_completed);
+  g_test_add_func ("/group/clears-the-list-alone", test_clear_is_of_the_list);
+  g_test_add_func ("/group/clears-in-callbacks", test_clear_in_callbacks);
+  g_test_add_func ("/group/clears-in-its-thread-what-others-ask-for", test_clear_elsewhere);
+  g_test_add_func ("/group/clears-what-completed-elsewhere", test_clear_completed_elsewhere);
   g_test_add_func ("/group/has-properties", test_properties);
   g_test_add_func ("/group/tells-its-owner-that-it-was-cancelled", test_notify_cancelled);
   g_test_add_func ("/group/refuses-what-it-cannot-take", test_add_refused);

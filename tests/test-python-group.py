@@ -46,6 +46,19 @@ def _():
     equal(changes, [(True, 0, 0, 1), (True, 1, 0, 1), (True, 0, 1, 0), (True, 0, 1, 0)])
 
 
+@test('/python-group/clears')
+def _():
+    group = new_group(QTask.TaskGroupFlags.KEEP_COMPLETED)
+    for i in range(3):
+        finish(QTask.run(int, i, group=group))
+    going = QTask.Task()
+    group.add(going)
+    equal([task.result() for task in group if task is not going], [0, 1, 2])
+    group.clear_completed()
+    equal(list(group), [going])
+    going.complete()
+
+
 @test('/python-group/refuses')
 def _():
     group = new_group()
