@@ -9,7 +9,9 @@
  * A delivery goes through the inbox, a lock-free stack that any thread pushes to,
  * into the queue, which the owner works off in order of priority, in a recursive
  * source that has the priority of the head of the queue. After a slice of 2 ms it
- * rests for one iteration, so that what is less urgent gets its turn.
+ * rests for one iteration, so that what is less urgent gets its turn. Who delivers much empties
+ * the inbox itself now and then, or all that the owner finds there could take it longer than a
+ * slice.
  *
  * Another source, which comes first of all and is never ready, sorts the inbox and
  * sets that priority: a source cannot change its own while GLib looks at it, nor can
@@ -50,6 +52,10 @@
  * how long to look for one before the context sleeps. */
 #define SOON_USEC 100
 #define LOOK_USEC 50
+
+/* How many deliveries a thread makes between sorting them itself: to sort all that have come while
+ * the owner was busy would keep it for longer than a slice. */
+#define SORT_EVERY 256
 
 /* A ready time that never comes; even, and far from overflowing. */
 #define NEVER (G_MAXINT64 / 2 - 1)
@@ -244,15 +250,22 @@ set_source_priority_locked (QTaskDispatch *dispatch,
   g_source_set_priority (dispatch->source, priority);
 }
 
-/* Moves the inbox into the queue, and gives the source the priority of its head. */
+/* Moves the inbox into the queue. */
+static inline void
+empty_inbox_locked (QTaskDispatch *dispatch)
+{
+  if (g_atomic_pointer_get (&dispatch->inbox) != NULL)
+    q_task_queue_insert_stack (&dispatch->queue,
+                               g_atomic_pointer_exchange (&dispatch->inbox, NULL));
+}
+
+/* Does so for the owner, and gives the source the priority of the head of the queue. */
 static void
 sort_inbox_locked (QTaskDispatch *dispatch)
 {
   QTaskNode *node;
 
-  if (g_atomic_pointer_get (&dispatch->inbox) != NULL)
-    q_task_queue_insert_stack (&dispatch->queue,
-                               g_atomic_pointer_exchange (&dispatch->inbox, NULL));
+  empty_inbox_locked (dispatch);
 
   node = q_task_queue_peek (&dispatch->queue);
   if (node == NULL)
@@ -760,6 +773,7 @@ q_task_dispatch_deliver (QTaskDispatch *dispatch,
                          QTaskNode *node,
                          int priority)
 {
+  static _Thread_local guint n_delivered;
   QTaskNode *head;
 
   if (dispatch == &ownerless)
@@ -786,6 +800,13 @@ q_task_dispatch_deliver (QTaskDispatch *dispatch,
     {
       g_mutex_lock (&dispatch->lock);
       update_ready_time_locked (dispatch);
+      g_mutex_unlock (&dispatch->lock);
+    }
+
+  if (G_UNLIKELY (++n_delivered % SORT_EVERY == 0))
+    {
+      g_mutex_lock (&dispatch->lock);
+      empty_inbox_locked (dispatch);
       g_mutex_unlock (&dispatch->lock);
     }
 

@@ -2,8 +2,8 @@
  *
  * SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * A model of qtask/q-task-dispatch.c: threads deliver into the inbox, the owner iterates its
- * context. Nothing may be left in the inbox while the owner sleeps.
+ * A model of qtask/q-task-dispatch.c: threads deliver into the inbox, and move all that is there into
+ * the queue now and then; the owner iterates its context. Nothing may be left while the owner sleeps.
  *
  * check.sh removes one thing at a time, and finds a delivery that is lost:
  * BROKEN_LOOK_AGAIN, BROKEN_ARM_LAST, BROKEN_WAKE
@@ -12,10 +12,21 @@
 #define N_PUSHERS 3
 #define N_EACH 2
 
+#define LOCK atomic { !locked -> locked = true }
+#define UNLOCK locked = false
+
+bool locked;
 byte inbox;    /* how many are in it */
+byte queue;
 bool armed;
 bool is_ready; /* the context was woken, and has yet to iterate */
 byte n_run;
+
+/* With the lock held */
+inline empty_inbox ()
+{
+  d_step { queue = queue + inbox; inbox = 0 }
+}
 
 /* q_task_dispatch_deliver() */
 proctype pusher ()
@@ -45,37 +56,38 @@ proctype pusher ()
        if
        :: won -> is_ready = true
        :: else
-       fi
+       fi;
 #endif
+       if
+       :: true
+       :: true -> LOCK; empty_inbox (); UNLOCK
+       fi
   :: else -> break
   od
-}
-
-inline take_inbox ()
-{
-  d_step { n_run = n_run + inbox; found = found + inbox; inbox = 0 }
 }
 
 /* order_source_prepare(), the sleep, and the dispatch of what was found */
 proctype owner ()
 {
-  byte found;
-
   do
-  :: found = 0;
-     take_inbox ();
+  :: LOCK;
+     empty_inbox ();
      if
-     :: found == 0 ->
+     :: queue == 0 ->
           armed = true;
 #ifndef BROKEN_LOOK_AGAIN
-          take_inbox ();
+          empty_inbox ();
 #endif
-          if
-          :: found == 0 ->
-end_asleep:    is_ready -> is_ready = false
-          :: else
-          fi
      :: else
+     fi;
+     if
+     :: queue == 0 ->
+          UNLOCK;
+end_asleep:    is_ready -> is_ready = false
+     :: else ->
+          n_run = n_run + queue;
+          queue = 0;
+          UNLOCK
      fi
   od
 }
@@ -91,5 +103,5 @@ init
     }
 
   /* Nobody can go on. */
-  timeout -> assert (inbox == 0 && n_run == N_PUSHERS * N_EACH)
+  timeout -> assert (inbox + queue == 0 && n_run == N_PUSHERS * N_EACH)
 }
