@@ -230,7 +230,7 @@ start_timeout (QTask *task)
     {
       gboolean was_set = extra->timer_is_set;
 
-      extra->deadline = extra->timeout < G_MAXINT64 - now ? now + extra->timeout : G_MAXINT64;
+      extra->deadline = q_task_add_timeout (now, extra->timeout);
 
       /* One that cannot be cleared is on its way, and looks at the deadline. */
       if (!was_set || q_task_dispatch_clear_timer (priv->dispatch, &extra->timer))

@@ -211,6 +211,17 @@ q_task_launcher_core_outdates_locked (QTaskProcess *process)
   return process->max_message_size < process->core->setup.max_message_size;
 }
 
+/* Whether the launcher has no use for the process, by now: not with that limit, or not with so
+ * many. */
+gboolean
+q_task_launcher_core_is_surplus_locked (QTaskProcess *process)
+{
+  QTaskLauncherCore *core = process->core;
+
+  return q_task_launcher_core_outdates_locked (process) ||
+         core->processes->len - core->n_gone > core->max_processes;
+}
+
 /* How many processes are to go and take their time. One that was killed does so as soon as it can. */
 static guint
 count_leaving_locked (QTaskLauncherCore *core)
@@ -252,9 +263,8 @@ next_task_locked (QTaskProcess *process)
   /* One that has ended may look alive, while others hold its socket. */
   q_task_process_reap_locked (process);
 
-  if (process->pid == 0 || process->is_killed || q_task_launcher_core_outdates_locked (process) ||
-      (core->max_tasks > 0 && process->n_tasks >= core->max_tasks) ||
-      core->processes->len - core->n_gone > core->max_processes)
+  if (process->pid == 0 || process->is_killed || q_task_launcher_core_is_surplus_locked (process) ||
+      (core->max_tasks > 0 && process->n_tasks >= core->max_tasks))
     {
       q_task_launcher_core_retire_locked (process);
       return NULL;
@@ -276,7 +286,7 @@ next_task_locked (QTaskProcess *process)
   else if (process->source == NULL || process->is_taken_over)
     q_task_launcher_core_wake_locked (core);
   else if (core->idle_timeout >= 0)
-    wake_by_locked (core, q_task_launcher_add_timeout (process->idle_since, core->idle_timeout));
+    wake_by_locked (core, q_task_add_timeout (process->idle_since, core->idle_timeout));
 
   return NULL;
 }
@@ -391,13 +401,6 @@ core_waited (QTaskRunner *runner,
 }
 
 static void
-add_queued_task (QTaskNode *node,
-                 gpointer tasks)
-{
-  g_ptr_array_add (tasks, g_object_ref (q_task_from_node (node)));
-}
-
-static void
 core_list_tasks (QTaskRunner *runner,
                  GPtrArray *tasks)
 {
@@ -405,7 +408,7 @@ core_list_tasks (QTaskRunner *runner,
 
   g_mutex_lock (&core->lock);
 
-  q_task_queue_foreach (&core->queue, add_queued_task, tasks);
+  q_task_runner_list_queue (&core->queue, tasks);
 
   for (guint i = 0; i < core->processes->len; i++)
     {

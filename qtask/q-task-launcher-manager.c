@@ -81,7 +81,7 @@ tend_gone_locked (QTaskProcess *process,
         timeout = MAX (timeout, END_USEC);
 
       process->is_closed = TRUE;
-      process->kill_at = q_task_launcher_add_timeout (now, timeout);
+      process->kill_at = q_task_add_timeout (now, timeout);
       if (process->failure != NULL)
         process->kill_at = now;
 
@@ -209,9 +209,8 @@ tend_locked (QTaskProcess *process,
 
     case Q_TASK_PROCESS_IDLE:
       if (core->idle_timeout >= 0)
-        next = q_task_launcher_add_timeout (process->idle_since, core->idle_timeout);
-      if (core->is_dropped || now >= next || q_task_launcher_core_outdates_locked (process) ||
-          core->processes->len - core->n_gone > core->max_processes)
+        next = q_task_add_timeout (process->idle_since, core->idle_timeout);
+      if (core->is_dropped || now >= next || q_task_launcher_core_is_surplus_locked (process))
         {
           q_task_launcher_core_retire_locked (process);
           return now;

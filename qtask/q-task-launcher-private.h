@@ -62,14 +62,6 @@ struct _QTaskLauncherCore
   gint64            wakes_at;     /* when it looks next; 0 while it does not sleep */
 };
 
-/* @timeout may be as large as it can be. */
-static inline gint64
-q_task_launcher_add_timeout (gint64 now,
-                             gint64 timeout)
-{
-  return timeout < G_MAXINT64 - now ? now + timeout : G_MAXINT64;
-}
-
 QTaskLauncherCore *q_task_launcher_get_core     (QTaskLauncher           *launcher);
 
 /* q-task-launcher-core.c */
@@ -95,6 +87,8 @@ void               q_task_launcher_core_wake_locked (QTaskLauncherCore   *core);
 gboolean           q_task_launcher_core_wants_process_locked
                                                 (QTaskLauncherCore       *core);
 gboolean           q_task_launcher_core_outdates_locked
+                                                (QTaskProcess            *process);
+gboolean           q_task_launcher_core_is_surplus_locked
                                                 (QTaskProcess            *process);
 void               q_task_launcher_core_retire_locked
                                                 (QTaskProcess            *process);

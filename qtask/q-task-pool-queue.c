@@ -268,13 +268,6 @@ q_task_pool_core_set_aside_locked (QTaskPoolCore *core,
   q_task_pool_core_enqueue_again_locked (core, task);
 }
 
-static void
-add_queued_task (QTaskNode *node,
-                 gpointer tasks)
-{
-  g_ptr_array_add (tasks, g_object_ref (q_task_from_node (node)));
-}
-
 /* The tasks that run or sync, and how many they are, and then those in the queue in no
  * order. */
 GPtrArray *
@@ -288,13 +281,13 @@ q_task_pool_core_list_tasks (QTaskPoolCore *core,
   for (QTaskPoolRunning *running = core->running; running != NULL; running = running->next)
     g_ptr_array_add (tasks, g_object_ref (running->task));
 
-  q_task_queue_foreach (&core->syncing, add_queued_task, tasks);
+  q_task_runner_list_queue (&core->syncing, tasks);
 
   if (n_running != NULL)
     *n_running = tasks->len;
 
   q_task_pool_core_sort_inbox_locked (core);
-  q_task_queue_foreach (&core->queue, add_queued_task, tasks);
+  q_task_runner_list_queue (&core->queue, tasks);
 
   g_mutex_unlock (&core->lock);
 

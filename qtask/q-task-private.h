@@ -302,6 +302,14 @@ q_task_word_get_state (guint word)
   return (QTaskState) (word & Q_TASK_WORD_STATE);
 }
 
+/* When a timeout has passed, which may be as long as there are numbers. */
+static inline gint64
+q_task_add_timeout (gint64 now,
+                    gint64 timeout)
+{
+  return timeout < G_MAXINT64 - now ? now + timeout : G_MAXINT64;
+}
+
 /* Whether a worker that has run to @state is over, and not only done with a step. */
 static inline gboolean
 q_task_state_is_over (QTaskState state)
@@ -416,6 +424,8 @@ QTaskState  q_task_run_worker           (QTask          *task,
 /* q-task-runner.c */
 void        q_task_runner_add           (QTaskRunner    *runner);
 void        q_task_runner_remove        (QTaskRunner    *runner);
+void        q_task_runner_list_queue    (QTaskQueue     *queue,
+                                         GPtrArray      *tasks);
 void        q_task_runner_context_lost  (QTaskDispatch  *dispatch);
 
 /* q-task-cancel.c */

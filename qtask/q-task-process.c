@@ -589,8 +589,8 @@ q_task_process_start_task (QTaskProcess *process,
       /* The process stays until the task is in the queue: with neither, the manager of a launcher that
        * was dropped ends. */
       q_task_launcher_core_requeue (core, task);
-      q_task_process_failed (process, NULL);
       g_mutex_lock (&core->lock);
+      q_task_launcher_core_retire_locked (process);
       process->is_starting = FALSE;
       q_task_launcher_core_wake_locked (core);
       g_mutex_unlock (&core->lock);
@@ -631,7 +631,7 @@ q_task_process_cancel_task (QTaskProcess *process,
   if (process->task == task && process->state == Q_TASK_PROCESS_BUSY)
     {
       if (!process->is_asked && core->kill_timeout >= 0)
-        process->kill_at = q_task_launcher_add_timeout (g_get_monotonic_time (), core->kill_timeout);
+        process->kill_at = q_task_add_timeout (g_get_monotonic_time (), core->kill_timeout);
       process->is_asked = is_asked = TRUE;
     }
   g_mutex_unlock (&core->lock);

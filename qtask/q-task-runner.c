@@ -33,6 +33,21 @@ q_task_runner_remove (QTaskRunner *runner)
   g_mutex_unlock (&runners_lock);
 }
 
+static void
+add_task (QTaskNode *node,
+          gpointer tasks)
+{
+  g_ptr_array_add (tasks, g_object_ref (q_task_from_node (node)));
+}
+
+/* Adds new references to the tasks in a queue, in no order. */
+void
+q_task_runner_list_queue (QTaskQueue *queue,
+                          GPtrArray *tasks)
+{
+  q_task_queue_foreach (queue, add_task, tasks);
+}
+
 /* The context of @dispatch has gone: what was made in it stops. Called by whoever let go of the
  * context. */
 void
